@@ -1,4 +1,8 @@
 //! ringkv: a distributed hash table that lives inside your program.
 
 pub mod base;
+pub mod node;
 pub mod ring;
+
+pub use base::{Error, Result, Status};
+pub use node::*;

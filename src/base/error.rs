@@ -138,9 +138,7 @@ impl Status {
             Status::AddressInUse => "address is in use",
             Status::Protocol => "protocol error",
             Status::UnknownHost => "unknown host",
-            Status::ConnectionLost => {
-                "connection lost; a write may or may not have taken effect"
-            }
+            Status::ConnectionLost => "connection lost; a write may or may not have taken effect",
             Status::Internal => "internal error",
             Status::Panic => "internal error (panic)",
         }
