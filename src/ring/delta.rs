@@ -1,0 +1,79 @@
+//! What changed between two versions of a ring map, so that a change of a few partitions does not
+//! send the whole table.
+
+use std::collections::BTreeMap;
+
+use super::map::{Member, Part, RingMap};
+use crate::base::{ClusterId, MemberId, PartitionId, Ver};
+
+/// The rows that differ between version `from` and version `ver`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapDelta {
+    /// Which ring.
+    pub cluster: ClusterId,
+    /// Its generation.
+    pub generation: u32,
+    /// The version that it can be applied to.
+    pub from: Ver,
+    /// The version that results.
+    pub ver: Ver,
+    /// See [`RingMap::epoch`].
+    pub epoch: Ver,
+    /// See [`RingMap::required`].
+    pub required: u8,
+    /// See [`RingMap::next_mid`].
+    pub next_mid: MemberId,
+    /// See [`RingMap::voters`].
+    pub voters: Vec<MemberId>,
+    /// All members, if any of them changed.
+    pub members: Option<BTreeMap<MemberId, Member>>,
+    /// The changed rows.
+    pub parts: Vec<(PartitionId, Part)>,
+}
+
+impl MapDelta {
+    /// What leads from `old` to `new`.
+    pub fn between(old: &RingMap, new: &RingMap) -> Self {
+        let changed = |(at, part): (usize, &Part)| {
+            (old.parts.get(at) != Some(part)).then(|| (PartitionId(at as u32), part.clone()))
+        };
+        Self {
+            cluster: new.cluster,
+            generation: new.generation,
+            from: old.ver,
+            ver: new.ver,
+            epoch: new.epoch,
+            required: new.required,
+            next_mid: new.next_mid,
+            voters: new.voters.clone(),
+            members: (old.members != new.members).then(|| new.members.clone()),
+            parts: new.parts.iter().enumerate().filter_map(changed).collect(),
+        }
+    }
+
+    /// The map that it leads to from `map`; `None` if it is for another ring or version, or does
+    /// not lead to a sound map.
+    pub fn apply(&self, map: &RingMap) -> Option<RingMap> {
+        if self.cluster != map.cluster
+            || self.generation != map.generation
+            || self.from != map.ver
+            || self.ver <= map.ver
+        {
+            return None;
+        }
+        let mut next = map.clone();
+        next.ver = self.ver;
+        next.epoch = self.epoch;
+        next.required = self.required;
+        next.next_mid = self.next_mid;
+        next.voters.clone_from(&self.voters);
+        if let Some(members) = &self.members {
+            next.members.clone_from(members);
+        }
+        for (pid, part) in &self.parts {
+            next.parts.get_mut(pid.0 as usize)?.clone_from(part);
+        }
+        next.check_invariants().ok()?;
+        Some(next)
+    }
+}

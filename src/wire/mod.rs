@@ -1,0 +1,20 @@
+//! What travels between processes, byte by byte: `docs/WIRE.md` is this module in prose.
+//!
+//! A frame is a length and a payload (`net/frames`); a payload is one message, whose first byte
+//! names its type. Everything is little-endian. Decoding borrows from the frame, checks every
+//! length before it is believed, and never allocates more than the frame's own size.
+
+pub mod client;
+pub mod codec;
+pub mod command;
+pub mod control;
+pub mod hello;
+pub mod map;
+pub mod replica;
+
+pub use client::{ClientMsg, Op, Page, Reply, Request, ServerMsg, Session};
+pub use codec::{DecodeError, Reader, Writer};
+pub use command::{Applied, Command, JoinInfo, Rejection};
+pub use control::ControlMsg;
+pub use hello::{Hello, Role, Welcome};
+pub use replica::{Effect, EntryRef, Item, Outcome, PeerMsg};
