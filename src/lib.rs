@@ -3,6 +3,7 @@
 pub mod base;
 pub mod node;
 pub mod ring;
+pub mod store;
 pub mod wire;
 
 pub use base::{Error, Result, Status};
