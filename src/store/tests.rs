@@ -387,12 +387,13 @@ proptest! {
     #[test]
     fn any_cursor_is_harmless(
         sizes in prop::collection::vec(size(), 0..80),
-        cursors in prop::collection::vec((0..40u64, any::<u32>()), 1..20),
+        cursors in prop::collection::vec((0..12u64, any::<u32>()), 1..20),
     ) {
         let mut table = Table::new();
         for (number, size) in sizes.iter().enumerate() {
-            // Values full of ones look like headers of enormous entries.
-            table.upsert(&key(number as u8), &vec![0xFF; *size], Seq(1), 0);
+            // Zeros look like the header of an empty pair, ones like that of an enormous one.
+            let value = vec![if number % 3 == 0 { 0xFF } else { 0 }; *size];
+            table.upsert(&key(number as u8), &value, Seq(1), 0);
             table.remove(&key((number / 2) as u8));
         }
         let all = contents(&table);
