@@ -41,7 +41,7 @@ run: .need-rust ## The main job: three nodes, real data, add and drop under load
 
 # Each phase is announced with the seconds since the start, so that the last lines are those of
 # the last runner.
-phase = @printf '\n==> [%3d s] %s\n' $$(( $$(date +%s) - $(STARTED) )) '$(1)'; \
+phase = +@printf '\n==> [%3d s] %s\n' $$(( $$(date +%s) - $(STARTED) )) '$(1)'; \
     $(MAKE) --no-print-directory $(2)
 
 .PHONY: test
