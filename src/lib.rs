@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod node;
+pub mod proto;
 pub mod ring;
 pub mod store;
 pub mod wire;

@@ -41,11 +41,11 @@ impl Arena {
     /// Visits the live entries from the cursor on. See [`Table::scan`](super::Table::scan).
     ///
     /// `is_entry` tells whether a live entry with this key begins exactly at this position.
-    pub(super) fn scan(
-        &self,
+    pub(super) fn scan<'t>(
+        &'t self,
         from: Cursor,
         is_entry: impl Fn(&[u8], Position) -> bool,
-        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Entry<'t>) -> ControlFlow<()>,
     ) -> Option<Cursor> {
         let (mut slot, mut start) = self.scan_start(from, is_entry)?;
         loop {

@@ -95,10 +95,10 @@ impl Table {
     ///
     /// The table may change between two pages. A key that is there all the time is visited at
     /// least once (it may be twice); one that comes or goes meanwhile may be visited or not.
-    pub fn scan(
-        &self,
+    pub fn scan<'t>(
+        &'t self,
         from: Cursor,
-        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Entry<'t>) -> ControlFlow<()>,
     ) -> Option<Cursor> {
         let is_entry = |key: &[u8], at| self.index.find(index_hash(key), |p| *p == at).is_some();
         self.arena.scan(from, is_entry, visit)

@@ -1,0 +1,19 @@
+//! The protocols, sans-IO: plain structs that are handed inputs and a moment, and write what they
+//! have to say into an [`Outbox`] that the caller lends.
+//!
+//! No socket, clock, thread, lock or global generator in here. The runtime (`node`) and the
+//! simulator (`tests/sim`) drive the same structs. The rules that comments name (A2, W3, P2, ...)
+//! are those of `docs/PROTOCOL.md`.
+//!
+//! The contract of every protocol struct: **hand it inputs, then call `flush` once**. Inputs only
+//! note what is to be sent; `flush` sends it, so that a turn of the event loop with a thousand
+//! writes makes one batch for each peer.
+
+
+pub mod outbox;
+pub mod replica;
+
+
+
+pub use outbox::{Caller, Moment, Outbox};
+pub use replica::{Disposition, MapRow, Replica};

@@ -1,0 +1,252 @@
+//! What a replica does with what other replicas send it.
+
+use super::transfer::Incoming;
+use super::{Replica, Role};
+use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId};
+use crate::proto::{Moment, Outbox};
+use crate::wire::{EntryRef, PeerMsg};
+
+/// The acknowledgement that the next `flush` sends: one for all that came in a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owed {
+    to: MemberId,
+    strm: StreamId,
+    /// The configuration in which it was earned: never another one (W3).
+    cfg: Cfg,
+    matched: Seq,
+    snap_ok: bool,
+    is_nack: bool,
+}
+
+/// The fields of an append that follow the identity of its stream.
+struct Append<'m> {
+    cfg: Cfg,
+    strm: StreamId,
+    sync: bool,
+    prev: Seq,
+    prev_ecfg: Cfg,
+    commit: Seq,
+    last: Seq,
+    entries: &'m [EntryRef<'m>],
+}
+
+impl Replica {
+    /// Handles a message of another member about this partition.
+    pub fn receive(
+        &mut self,
+        at: Moment,
+        from: MemberId,
+        msg: &PeerMsg<'_>,
+        out: &mut dyn Outbox,
+    ) {
+        match *msg {
+            PeerMsg::Append {
+                cfg,
+                strm,
+                sync,
+                prev,
+                prev_ecfg,
+                commit,
+                last,
+                ref entries,
+                ..
+            } => {
+                let append = Append { cfg, strm, sync, prev, prev_ecfg, commit, last, entries };
+                self.on_append(from, &append, out);
+            }
+            PeerMsg::Ack { cfg, strm, matched, snap_ok, .. } => {
+                self.on_ack(at, from, cfg, strm, matched, snap_ok, out);
+            }
+            PeerMsg::Nack { cfg, strm, have, .. } => {
+                if let Some(lead) = self.lead.as_mut().filter(|_| cfg <= self.cfg) {
+                    lead.on_nack(from, strm, have, &self.log);
+                }
+            }
+            PeerMsg::SnapBegin { cfg, lid, strm, start, .. } => {
+                self.on_snap_begin(cfg, lid, strm, start);
+            }
+            PeerMsg::SnapChunk { strm, index, ref items, .. } => {
+                if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
+                    let (keys, bytes) = incoming.chunk(index, items, &mut self.table);
+                    self.moved_in.0 += keys;
+                    self.moved_in.1 += bytes;
+                }
+            }
+            PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
+            PeerMsg::Relinquish { cfg, was_active_at, .. } => {
+                self.on_relinquish(at, cfg, was_active_at, out);
+            }
+            PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => {
+                debug_assert!(false, "forwarded requests are no business of a replica");
+            }
+        }
+    }
+
+    pub(super) fn send_owed(&mut self, out: &mut dyn Outbox) {
+        let Some(owed) = self.owed.take() else { return };
+        let Owed { to, strm, cfg, matched, snap_ok, is_nack } = owed;
+        let pid = self.pid;
+        let msg = match is_nack {
+            true => PeerMsg::Nack { pid, cfg, strm, have: matched },
+            false => PeerMsg::Ack { pid, cfg, strm, matched, snap_ok },
+        };
+        out.send(to, &msg);
+    }
+
+    /// P1 to P4.
+    fn on_append(&mut self, from: MemberId, m: &Append<'_>, out: &mut dyn Outbox) {
+        if m.cfg < self.cfg {
+            return self.owe_nack(from, m.strm);
+        }
+        if m.entries.iter().any(|entry| entry.ecfg > m.cfg) {
+            return log::error!("{:?}: {from:?} sent an entry of a future configuration", self.pid);
+        }
+        if m.strm != StreamId::ZERO {
+            let mine = self.incoming.as_ref().is_some_and(|i| i.strm == m.strm);
+            if self.role != Role::Learner || !mine {
+                return;
+            }
+        } else if !self.follow_primary(from, m, out) {
+            return;
+        }
+        let unknown = m.prev > self.log.last();
+        let known_ecfg = m.prev_ecfg != Cfg::ZERO && m.prev > self.commit;
+        if unknown || (known_ecfg && self.log.ecfg(m.prev) != m.prev_ecfg) {
+            return self.owe_nack(from, m.strm);
+        }
+        self.take_entries(m);
+        let matched = Seq(m.prev.0 + m.entries.len() as u64);
+        self.apply_through(m.commit.min(matched));
+        self.log.drop_through(self.commit);
+        self.owe_ack(from, m.strm, matched);
+    }
+
+    /// P1 for the in-sync stream: whether the message may be taken. Adopts a newer cfg (A2).
+    fn follow_primary(&mut self, from: MemberId, m: &Append<'_>, out: &mut dyn Outbox) -> bool {
+        if !self.complete {
+            return false;
+        }
+        if m.cfg > self.cfg {
+            let old_cfg = self.cfg;
+            self.cfg = m.cfg;
+            self.owed = None;
+            self.step_down(old_cfg, out);
+        } else if self.lead.is_some() {
+            log::error!("{:?}: {from:?} claims to be primary in my configuration", self.pid);
+            debug_assert!(false, "two primaries in one configuration");
+            return false;
+        }
+        self.role = Role::Backup;
+        self.incoming = None;
+        if m.sync {
+            if let Some(stopped) = self.stopped.filter(|stopped| stopped.cfg == m.cfg) {
+                self.tell_stopped(from, stopped, out);
+            }
+        }
+        true
+    }
+
+    /// P2, P3.
+    fn take_entries(&mut self, m: &Append<'_>) {
+        for entry in m.entries.iter().filter(|entry| entry.seq > self.commit) {
+            if entry.seq <= self.log.last() {
+                if self.log.ecfg(entry.seq) == entry.ecfg {
+                    continue;
+                }
+                self.log.truncate_after(Seq(entry.seq.0 - 1));
+            }
+            self.log.push(entry);
+        }
+        // Only the first reconciliation of a cfg may cut: a late double of it would cut entries
+        // that were acknowledged since.
+        if m.sync && self.synced_cfg < m.cfg {
+            self.log.truncate_after(m.last.max(self.commit));
+            self.synced_cfg = m.cfg;
+        }
+    }
+
+    fn on_ack(
+        &mut self,
+        at: Moment,
+        from: MemberId,
+        cfg: Cfg,
+        strm: StreamId,
+        matched: Seq,
+        snap_ok: bool,
+        out: &mut dyn Outbox,
+    ) {
+        let Some(lead) = &mut self.lead else { return };
+        // An acknowledgement of another configuration says nothing about this one (W3).
+        let counts = strm != StreamId::ZERO || cfg == self.cfg;
+        if !counts || matched > self.log.last() {
+            return;
+        }
+        lead.on_ack(from, strm, matched, snap_ok, at.now);
+        self.advance(at, out);
+    }
+
+    /// L2: a snapshot may wipe me only if it belongs to my newest stay as learner.
+    fn on_snap_begin(&mut self, cfg: Cfg, lid: LearnerId, strm: StreamId, start: Seq) {
+        let in_sync = self.part.cfg == self.cfg && self.part.isr.contains(self.me);
+        let role_fits = matches!(self.role, Role::Learner | Role::None);
+        // My map is new enough to know of that stay, and does not.
+        let unlisted = lid.0 <= self.map_ver.0 && self.part.learner(self.me) != Some(lid);
+        if cfg < self.cfg || lid < self.lid || in_sync || !role_fits || unlisted {
+            return;
+        }
+        self.wipe();
+        self.cfg = self.cfg.max(cfg);
+        self.role = Role::Learner;
+        self.lid = lid;
+        self.commit = start;
+        self.log = super::Log::starting_at(start);
+        self.incoming = Some(Box::new(Incoming::new(strm)));
+    }
+
+    fn on_snap_end(&mut self, from: MemberId, strm: StreamId, count: u32) {
+        let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) else { return };
+        if !incoming.is_whole(count) {
+            return; // L4: the primary starts the stream again.
+        }
+        incoming.tombs.clear();
+        self.complete = true;
+        self.owe_ack(from, strm, self.log.last());
+    }
+
+    /// N3: the primary before me has stopped.
+    fn on_relinquish(
+        &mut self,
+        at: Moment,
+        cfg: Cfg,
+        was_active_at: Cfg,
+        out: &mut dyn Outbox,
+    ) {
+        if cfg > self.cfg {
+            // It adopted the map before me.
+            self.handed = Some((cfg, was_active_at));
+            return;
+        }
+        let is_predecessor = cfg == self.part.cfg && was_active_at == self.part.pcfg;
+        if let Some(lead) = self.lead.as_mut().filter(|_| cfg == self.cfg && is_predecessor) {
+            lead.active_from = Nanos::ZERO;
+            self.advance(at, out);
+        }
+    }
+
+    fn owe_ack(&mut self, to: MemberId, strm: StreamId, matched: Seq) {
+        let snap_ok = strm != StreamId::ZERO && self.complete;
+        let cfg = self.cfg;
+        match &mut self.owed {
+            Some(owed) if owed.to == to && owed.strm == strm && owed.cfg == cfg => {
+                owed.matched = owed.matched.max(matched);
+                owed.snap_ok |= snap_ok;
+            }
+            slot => *slot = Some(Owed { to, strm, cfg, matched, snap_ok, is_nack: false }),
+        }
+    }
+
+    fn owe_nack(&mut self, to: MemberId, strm: StreamId) {
+        let (cfg, matched) = (self.cfg, self.commit);
+        self.owed = Some(Owed { to, strm, cfg, matched, snap_ok: false, is_nack: true });
+    }
+}

@@ -1,0 +1,153 @@
+//! Making a copy: the snapshot stream that a primary sends, and what a learner keeps of it.
+//!
+//! A stream is `SnapBegin`, numbered chunks read from the live table, `SnapEnd`, and, on the same
+//! connection, the live entries from the stream's start on. Chunks are *fuzzy* (read at different
+//! times); versions and tombstones make the result exact (L3). When the learner has confirmed the
+//! end and holds everything committed, it becomes a *shadow*: from then on each commit needs it
+//! too, and only then the primary asks for it to be counted (L5).
+
+use std::ops::ControlFlow;
+
+use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::base::{LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId};
+use crate::proto::Outbox;
+use crate::store::{Cursor, Table, Tombstones};
+use crate::wire::{Item, PeerMsg};
+
+/// A stream that its learner does not confirm for this long after its end starts again.
+const RESTART_MS: u64 = 3000;
+
+/// The primary's side of one stream.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) mid: MemberId,
+    pub(super) lid: LearnerId,
+    pub(super) strm: StreamId,
+    /// Where the next chunk begins; `None` once `SnapEnd` was sent.
+    cursor: Option<Cursor>,
+    chunks: u32,
+    pub(super) snap_ok: bool,
+    /// Counted for commits (L5). Never taken back but by the map (L7).
+    pub(super) shadow: bool,
+    /// When something of it last moved.
+    pub(super) moved_at: Nanos,
+}
+
+impl Outgoing {
+    pub(super) fn new(mid: MemberId, lid: LearnerId, strm: StreamId, now: Nanos) -> Self {
+        Self {
+            mid,
+            lid,
+            strm,
+            cursor: Some(Cursor::default()),
+            chunks: 0,
+            snap_ok: false,
+            shadow: false,
+            moved_at: now,
+        }
+    }
+
+    /// Whether there are chunks left to send.
+    pub(super) fn is_sending(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// Whether it got stuck and may start again (never a shadow).
+    pub(super) fn is_stuck(&self, now: Nanos) -> bool {
+        !self.shadow && now.since(self.moved_at).as_millis() as u64 > RESTART_MS
+    }
+
+    /// Sends as many chunks as the connection takes now, and the end after the last one.
+    pub(super) fn pump(
+        &mut self,
+        pid: PartitionId,
+        table: &Table,
+        now: Nanos,
+        out: &mut dyn Outbox,
+    ) {
+        while let Some(cursor) = self.cursor {
+            if out.bulk_room(self.mid) == 0 {
+                return;
+            }
+            let (items, next) = chunk(table, cursor);
+            if !items.is_empty() {
+                let index = self.chunks;
+                out.send(self.mid, &PeerMsg::SnapChunk { pid, strm: self.strm, index, items });
+                self.chunks += 1;
+            }
+            self.cursor = next;
+            self.moved_at = now;
+            if next.is_none() {
+                let end = PeerMsg::SnapEnd { pid, strm: self.strm, count: self.chunks };
+                out.send(self.mid, &end);
+            }
+        }
+    }
+}
+
+fn chunk(table: &Table, from: Cursor) -> (Vec<Item<'_>>, Option<Cursor>) {
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    let next = table.scan(from, &mut |entry| {
+        let size = entry.key.len() + entry.value.len();
+        if !items.is_empty() && bytes + size > SNAPSHOT_CHUNK_BYTES {
+            return ControlFlow::Break(());
+        }
+        bytes += size;
+        items.push(Item {
+            key: entry.key,
+            value: entry.value,
+            ver: entry.ver,
+            expires_at_ms: entry.expires_at_ms,
+        });
+        ControlFlow::Continue(())
+    });
+    (items, next)
+}
+
+/// The learner's side of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    pub(super) strm: StreamId,
+    chunks: u32,
+    pub(super) tombs: Tombstones,
+}
+
+impl Incoming {
+    pub(super) fn new(strm: StreamId) -> Self {
+        Self { strm, ..Self::default() }
+    }
+
+    /// Takes a chunk if it is the next one; the keys and bytes that it brought.
+    pub(super) fn chunk(
+        &mut self,
+        index: u32,
+        items: &[Item<'_>],
+        table: &mut Table,
+    ) -> (u64, u64) {
+        if index != self.chunks {
+            return (0, 0); // A piece was lost: the count at the end will not fit (L4).
+        }
+        self.chunks += 1;
+        let mut brought = (0, 0);
+        for item in items {
+            if self.is_newer(table, item.key, item.ver) {
+                table.upsert(item.key, item.value, item.ver, item.expires_at_ms);
+            }
+            brought.0 += 1;
+            brought.1 += (item.key.len() + item.value.len()) as u64;
+        }
+        brought
+    }
+
+    /// Whether all `count` chunks have arrived.
+    pub(super) fn is_whole(&self, count: u32) -> bool {
+        self.chunks == count
+    }
+
+    /// L3: a write counts only if nothing newer is known of its key.
+    pub(super) fn is_newer(&self, table: &Table, key: &[u8], ver: Seq) -> bool {
+        let known = table.find(key).map_or(Seq::ZERO, |entry| entry.ver);
+        ver > known.max(self.tombs.find(key).unwrap_or(Seq::ZERO))
+    }
+}

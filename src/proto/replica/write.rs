@@ -1,0 +1,315 @@
+//! Operations at the primary: reading, evaluating, appending.
+
+use std::ops::ControlFlow;
+
+use super::{Replica, Role};
+use crate::base::limits::{
+    SCAN_PAGE_BYTES, SCAN_PAGE_ITEMS_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
+};
+use crate::base::{MemberId, Seq};
+use crate::proto::{Caller, Moment, Outbox};
+use crate::ring::PartState;
+use crate::store::{Cursor, Entry};
+use crate::wire::codec::Reader;
+use crate::wire::{Effect, EntryRef, Op, Outcome, Page, Reply, Request, Session};
+
+/// Entries that one page of a scan looks at, so that a rare prefix does not hold the lock.
+const SCAN_VISITS_MAX: usize = 16 * 1024;
+/// Entries that one tick looks at for expired ones.
+const SWEEP_VISITS: usize = 64;
+
+/// What became of an operation that was handed to a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is answered, or will be.
+    Accepted,
+    /// It was not touched: that member is the primary, as far as is known here.
+    Elsewhere(MemberId),
+}
+
+impl Replica {
+    /// Hands it an operation of a client. Answered through `out`, now or later, exactly once,
+    /// unless the result says that it belongs elsewhere.
+    pub fn request(
+        &mut self,
+        at: Moment,
+        caller: Caller,
+        request: &Request<'_>,
+        out: &mut dyn Outbox,
+    ) -> Disposition {
+        if self.part.state == PartState::Lost {
+            out.reply(caller, &Reply::DataLost { resets: self.part.resets });
+            return Disposition::Accepted;
+        }
+        match (request.op, self.role) {
+            (Op::GetLocal { key }, _) if self.complete => {
+                out.reply(caller, &value_reply(self.live(at, key)));
+            }
+            (_, Role::Primary) => self.execute(at, caller, request, out),
+            (_, Role::Recovering) => self.hold(caller, request, out),
+            _ => return Disposition::Elsewhere(self.primary_hint()),
+        }
+        Disposition::Accepted
+    }
+
+    /// The value of a key, if this replica may answer for it now; `None` if the operation has to
+    /// go through [`Replica::request`]. For callers in the same process: no message, no copy.
+    pub fn read(&self, at: Moment, key: &[u8]) -> Option<Option<&[u8]>> {
+        (self.role == Role::Primary).then(|| self.live(at, key).map(|entry| entry.value))
+    }
+
+    /// The primary of the partition as far as this replica knows; zero if it knows none.
+    pub fn primary_hint(&self) -> MemberId {
+        if self.part.cfg < self.cfg || self.part.primary == self.me {
+            return MemberId::ZERO;
+        }
+        self.part.primary
+    }
+
+    /// Commits entries up to `seq`.
+    pub(super) fn apply_through(&mut self, seq: Seq) {
+        while self.commit < seq {
+            let next = Seq(self.commit.0 + 1);
+            let Some(entry) = self.log.entry(next) else {
+                debug_assert!(false, "a gap in the log at {next}");
+                return;
+            };
+            match entry.effect {
+                Effect::None => {}
+                Effect::Put { key, value, expires_at_ms } => match &mut self.incoming {
+                    Some(incoming) if !incoming.is_newer(&self.table, key, next) => {}
+                    _ => self.table.upsert(key, value, next, expires_at_ms),
+                },
+                Effect::Delete { key } => match &mut self.incoming {
+                    Some(incoming) if !incoming.is_newer(&self.table, key, next) => {}
+                    incoming => {
+                        self.table.remove(key);
+                        // Until the snapshot is whole, an older value of the key may still come.
+                        if let Some(incoming) = incoming.as_mut().filter(|_| !self.complete) {
+                            incoming.tombs.insert(key, next);
+                        }
+                    }
+                },
+            }
+            if let (Some(lead), Some(key)) = (&mut self.lead, key_of(&entry.effect)) {
+                lead.overlay.forget(key, next);
+            }
+            self.commit = next;
+        }
+    }
+
+    /// Executes what waited for the role or for the end of a drain.
+    pub(super) fn serve_held(&mut self, at: Moment, out: &mut dyn Outbox) {
+        let Some(lead) = &mut self.lead else { return };
+        for (caller, bytes) in lead.take_held() {
+            match Request::decode(&mut Reader::new(&bytes)) {
+                Ok(request) => self.execute(at, caller, &request, out),
+                Err(_) => debug_assert!(false, "a held operation was encoded by us"),
+            }
+        }
+    }
+
+    /// Removes some expired keys, by entries like any other deletion.
+    pub(super) fn sweep_expired(&mut self, at: Moment) {
+        let Some(lead) = &self.lead else { return };
+        let idle = self.role == Role::Primary && !lead.goal.is_draining() && self.is_writable();
+        if !idle || self.table.expiring() == 0 {
+            return;
+        }
+        let mut expired: Vec<Vec<u8>> = Vec::new();
+        let mut visits = 0;
+        let next = self.table.scan(lead.sweep, &mut |entry| {
+            if visits == SWEEP_VISITS {
+                return ControlFlow::Break(());
+            }
+            visits += 1;
+            if is_expired(&entry, at) {
+                expired.push(entry.key.to_vec());
+            }
+            ControlFlow::Continue(())
+        });
+        for key in expired {
+            let Some(lead) = &self.lead else { return };
+            if lead.overlay.find(&key, &self.log).is_none() {
+                self.append(None, Session::default(), Effect::Delete { key: &key }, Outcome::Done);
+            }
+        }
+        if let Some(lead) = &mut self.lead {
+            lead.sweep = next.unwrap_or_default();
+        }
+    }
+
+    fn execute(
+        &mut self,
+        at: Moment,
+        caller: Caller,
+        request: &Request<'_>,
+        out: &mut dyn Outbox,
+    ) {
+        match request.op {
+            Op::Get { key } | Op::GetLocal { key } => {
+                out.reply(caller, &value_reply(self.live(at, key)));
+            }
+            Op::Probe { .. } => out.reply(caller, &Reply::Here(self.me)),
+            Op::Scan { cursor, limit, keys_only, prefix, .. } => {
+                let page = self.page(at, cursor, limit, keys_only, prefix);
+                out.reply(caller, &Reply::Page(page));
+            }
+            Op::Put { .. } | Op::Delete { .. } => self.mutate(at, caller, request, out),
+        }
+    }
+
+    fn mutate(
+        &mut self,
+        at: Moment,
+        caller: Caller,
+        request: &Request<'_>,
+        out: &mut dyn Outbox,
+    ) {
+        if self.lead.as_ref().is_some_and(|lead| lead.goal.is_draining()) {
+            return self.hold(caller, request, out);
+        }
+        if let Some(refusal) = self.refusal(at, &request.op) {
+            return out.reply(caller, &refusal);
+        }
+        let (effect, outcome) = match request.op {
+            Op::Put { key, if_absent, .. } if if_absent && self.exists(at, key) => {
+                (Effect::None, Outcome::Exists)
+            }
+            Op::Put { key, value, ttl_ms, .. } => {
+                let expires_at_ms =
+                    if ttl_ms == 0 { 0 } else { at.unix_ms.saturating_add(ttl_ms) };
+                (Effect::Put { key, value, expires_at_ms }, Outcome::Done)
+            }
+            Op::Delete { key } if self.exists(at, key) => (Effect::Delete { key }, Outcome::Done),
+            _ => (Effect::None, Outcome::Absent),
+        };
+        // S4: a condition that failed is an entry too. Its answer depends on entries that are not
+        // committed yet, and it may be given only once they are.
+        self.append(Some(caller), request.session, effect, outcome);
+        let alone = self.lead.as_ref().is_some_and(|lead| lead.stands_alone());
+        if alone {
+            self.advance(at, out);
+        }
+    }
+
+    /// W1: why a write is not even begun.
+    fn refusal(&self, at: Moment, op: &Op<'_>) -> Option<Reply<'static>> {
+        if !self.is_writable() {
+            let have = self.part.isr.len() as u8;
+            return Some(Reply::NotEnoughReplicas { have, need: self.required });
+        }
+        if let Op::Put { key, value, .. } = op {
+            if value.len() > self.value_bytes_max as usize {
+                return Some(Reply::ValueTooLarge { limit: self.value_bytes_max });
+            }
+            if at.memory_full || !self.table.fits(key.len(), value.len()) {
+                return Some(Reply::OutOfMemory);
+            }
+        }
+        let full = self.log.len() >= WINDOW_ENTRIES_MAX
+            || self.log.bytes() + op.bytes() > WINDOW_BYTES_MAX.max(op.bytes());
+        full.then_some(Reply::Busy)
+    }
+
+    /// W2: gives an operation its position and puts it into the list.
+    fn append(
+        &mut self,
+        caller: Option<Caller>,
+        session: Session,
+        effect: Effect<'_>,
+        outcome: Outcome,
+    ) {
+        let Some(lead) = &mut self.lead else { return };
+        let seq = Seq(self.log.last().0 + 1);
+        if let Some(caller) = caller {
+            lead.wait(seq, caller, outcome);
+        }
+        if lead.stands_alone() && self.log.len() == 0 {
+            // The only copy: what is written is committed, and no list has to keep it.
+            match effect {
+                Effect::None => {}
+                Effect::Put { key, value, expires_at_ms } => {
+                    self.table.upsert(key, value, seq, expires_at_ms);
+                }
+                Effect::Delete { key } => {
+                    self.table.remove(key);
+                }
+            }
+            self.log.skip(self.cfg);
+            self.commit = seq;
+            return;
+        }
+        self.log.push(&EntryRef { ecfg: self.cfg, seq, session, effect, outcome });
+        if let Some(key) = key_of(&effect) {
+            lead.overlay.note(key, seq, &self.log);
+        }
+    }
+
+    /// Whether the key is there once everything in the list is committed.
+    fn exists(&self, at: Moment, key: &[u8]) -> bool {
+        let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
+        match newest.map(|entry| entry.effect) {
+            Some(Effect::Put { expires_at_ms, .. }) => {
+                expires_at_ms == 0 || expires_at_ms > at.unix_ms
+            }
+            Some(_) => false,
+            None => self.live(at, key).is_some(),
+        }
+    }
+
+    fn hold(&mut self, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
+        if let Some(lead) = &mut self.lead {
+            lead.hold(caller, request, out);
+        }
+    }
+
+    /// The committed entry of a key, unless it has expired.
+    fn live(&self, at: Moment, key: &[u8]) -> Option<Entry<'_>> {
+        self.table.find(key).filter(|entry| !is_expired(entry, at))
+    }
+
+    fn page(
+        &self,
+        at: Moment,
+        cursor: (u64, u32),
+        limit: u32,
+        keys_only: bool,
+        prefix: &[u8],
+    ) -> Page<'_> {
+        let limit = (limit as usize).clamp(1, SCAN_PAGE_ITEMS_MAX);
+        let mut items: Vec<(&[u8], &[u8])> = Vec::new();
+        let (mut bytes, mut visits) = (0, 0);
+        let from = Cursor { birth: cursor.0, offset: cursor.1 };
+        let next = self.table.scan(from, &mut |entry| {
+            let value: &[u8] = if keys_only { &[] } else { entry.value };
+            let size = entry.key.len() + value.len();
+            let full = items.len() == limit || visits == SCAN_VISITS_MAX;
+            if full || (!items.is_empty() && bytes + size > SCAN_PAGE_BYTES) {
+                return ControlFlow::Break(());
+            }
+            visits += 1;
+            if entry.key.starts_with(prefix) && !is_expired(&entry, at) {
+                bytes += size;
+                items.push((entry.key, value));
+            }
+            ControlFlow::Continue(())
+        });
+        Page { next: next.map(|cursor| (cursor.birth, cursor.offset)), items }
+    }
+}
+
+fn key_of<'a>(effect: &Effect<'a>) -> Option<&'a [u8]> {
+    match *effect {
+        Effect::None => None,
+        Effect::Put { key, .. } | Effect::Delete { key } => Some(key),
+    }
+}
+
+fn is_expired(entry: &Entry<'_>, at: Moment) -> bool {
+    entry.expires_at_ms != 0 && entry.expires_at_ms <= at.unix_ms
+}
+
+fn value_reply<'a>(entry: Option<Entry<'a>>) -> Reply<'a> {
+    entry.map_or(Reply::Absent, |entry| Reply::Value(entry.value))
+}
