@@ -9,11 +9,11 @@
 //! note what is to be sent; `flush` sends it, so that a turn of the event loop with a thousand
 //! writes makes one batch for each peer.
 
-
+pub mod coordinator;
 pub mod outbox;
 pub mod replica;
+pub mod router;
 
-
-
+pub use coordinator::Coordinator;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};

@@ -535,9 +535,7 @@ impl<'a> ClientMsg<'a> {
     pub fn decode(bytes: &'a [u8]) -> Decoded<Self> {
         let mut r = Reader::new(bytes);
         let msg = match r.u8("client message type")? {
-            REQUEST => {
-                ClientMsg::Request { id: r.u64("id")?, request: Request::decode(&mut r)? }
-            }
+            REQUEST => ClientMsg::Request { id: r.u64("id")?, request: Request::decode(&mut r)? },
             MAP_WANTED => ClientMsg::MapWanted { id: r.u64("id")?, have: Ver(r.u64("have")?) },
             STATS_WANTED => ClientMsg::StatsWanted { id: r.u64("id")? },
             INVITE => {
@@ -547,9 +545,7 @@ impl<'a> ClientMsg<'a> {
                 let seeds = (0..count).map(|_| r.text("seed")).collect::<Decoded<_>>()?;
                 ClientMsg::Invite { id, cluster, seeds }
             }
-            DROP_MEMBER => {
-                ClientMsg::DropMember { id: r.u64("id")?, mid: MemberId(r.u64("mid")?) }
-            }
+            DROP_MEMBER => ClientMsg::DropMember { id: r.u64("id")?, mid: MemberId(r.u64("mid")?) },
             _ => return Err(DecodeError("client message type")),
         };
         r.finish()?;
@@ -640,4 +636,3 @@ fn decode_stats(r: &mut Reader<'_>) -> Decoded<NodeStats> {
     }
     Ok(stats)
 }
-

@@ -129,9 +129,7 @@ impl ControlMsg {
             MAP_WANTED => ControlMsg::MapWanted { have: Ver(r.u64("have")?) },
             MAP_FULL => ControlMsg::MapFull(Box::new(decode_map(&mut r)?)),
             MAP_DELTA => ControlMsg::MapDelta(Box::new(decode_delta(&mut r)?)),
-            SUBMIT => {
-                ControlMsg::Submit { id: r.u64("id")?, command: Command::decode(&mut r)? }
-            }
+            SUBMIT => ControlMsg::Submit { id: r.u64("id")?, command: Command::decode(&mut r)? },
             SUBMITTED => ControlMsg::Submitted {
                 id: r.u64("id")?,
                 admitted: MemberId(r.u64("admitted")?),

@@ -208,17 +208,7 @@ impl<'a> PeerMsg<'a> {
     /// Appends the message's payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            PeerMsg::Append {
-                pid,
-                cfg,
-                strm,
-                sync,
-                prev,
-                prev_ecfg,
-                commit,
-                last,
-                entries,
-            } => {
+            PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } => {
                 out.put_u8(APPEND);
                 out.put_u32(pid.0);
                 out.put_u64(cfg.0);
@@ -428,15 +418,12 @@ fn decode_entry<'a>(seq: Seq, r: &mut Reader<'a>) -> Decoded<EntryRef<'a>> {
         _ => return Err(DecodeError("outcome")),
     };
     let ecfg = Cfg(r.u64("ecfg")?);
-    let session =
-        if tag & HAS_SESSION != 0 { Session::decode(r)? } else { Session::default() };
+    let session = if tag & HAS_SESSION != 0 { Session::decode(r)? } else { Session::default() };
     let effect = match tag & !HAS_SESSION {
         EFFECT_NONE => Effect::None,
-        EFFECT_PUT => Effect::Put {
-            expires_at_ms: 0,
-            key: decode_key(r)?,
-            value: r.bytes("value")?,
-        },
+        EFFECT_PUT => {
+            Effect::Put { expires_at_ms: 0, key: decode_key(r)?, value: r.bytes("value")? }
+        }
         EFFECT_PUT_EXPIRING => Effect::Put {
             expires_at_ms: r.u64("expiry")?,
             key: decode_key(r)?,

@@ -32,24 +32,10 @@ struct Append<'m> {
 
 impl Replica {
     /// Handles a message of another member about this partition.
-    pub fn receive(
-        &mut self,
-        at: Moment,
-        from: MemberId,
-        msg: &PeerMsg<'_>,
-        out: &mut dyn Outbox,
-    ) {
+    pub fn receive(&mut self, at: Moment, from: MemberId, msg: &PeerMsg<'_>, out: &mut dyn Outbox) {
         match *msg {
             PeerMsg::Append {
-                cfg,
-                strm,
-                sync,
-                prev,
-                prev_ecfg,
-                commit,
-                last,
-                ref entries,
-                ..
+                cfg, strm, sync, prev, prev_ecfg, commit, last, ref entries, ..
             } => {
                 let append = Append { cfg, strm, sync, prev, prev_ecfg, commit, last, entries };
                 self.on_append(from, &append, out);
@@ -214,13 +200,7 @@ impl Replica {
     }
 
     /// N3: the primary before me has stopped.
-    fn on_relinquish(
-        &mut self,
-        at: Moment,
-        cfg: Cfg,
-        was_active_at: Cfg,
-        out: &mut dyn Outbox,
-    ) {
+    fn on_relinquish(&mut self, at: Moment, cfg: Cfg, was_active_at: Cfg, out: &mut dyn Outbox) {
         if cfg > self.cfg {
             // It adopted the map before me.
             self.handed = Some((cfg, was_active_at));

@@ -139,13 +139,7 @@ impl Replica {
         }
     }
 
-    fn execute(
-        &mut self,
-        at: Moment,
-        caller: Caller,
-        request: &Request<'_>,
-        out: &mut dyn Outbox,
-    ) {
+    fn execute(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
         match request.op {
             Op::Get { key } | Op::GetLocal { key } => {
                 out.reply(caller, &value_reply(self.live(at, key)));
@@ -159,13 +153,7 @@ impl Replica {
         }
     }
 
-    fn mutate(
-        &mut self,
-        at: Moment,
-        caller: Caller,
-        request: &Request<'_>,
-        out: &mut dyn Outbox,
-    ) {
+    fn mutate(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
         if self.lead.as_ref().is_some_and(|lead| lead.goal.is_draining()) {
             return self.hold(caller, request, out);
         }
@@ -177,8 +165,7 @@ impl Replica {
                 (Effect::None, Outcome::Exists)
             }
             Op::Put { key, value, ttl_ms, .. } => {
-                let expires_at_ms =
-                    if ttl_ms == 0 { 0 } else { at.unix_ms.saturating_add(ttl_ms) };
+                let expires_at_ms = if ttl_ms == 0 { 0 } else { at.unix_ms.saturating_add(ttl_ms) };
                 (Effect::Put { key, value, expires_at_ms }, Outcome::Done)
             }
             Op::Delete { key } if self.exists(at, key) => (Effect::Delete { key }, Outcome::Done),

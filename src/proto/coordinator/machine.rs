@@ -1,0 +1,358 @@
+//! The commands: preconditions and effects, as in the table of the protocol page.
+
+use super::Coordinator;
+use crate::base::limits::{MEMBERS_MAX, NAME_BYTES_MAX};
+use crate::base::{Cfg, LearnerId, MemberId, PartitionId, Ver};
+use crate::ring::{Member, MemberState, Part, PartState, ReplicaSet, plan};
+use crate::wire::{Applied, Command, JoinInfo, Rejection};
+
+type Outcome = Result<Applied, Rejection>;
+
+pub(super) fn member(info: JoinInfo) -> Member {
+    Member {
+        name: info.name,
+        addr: info.addr,
+        zone: info.zone,
+        weight: info.weight,
+        position: info.position,
+        boot: info.boot,
+        durable: info.durable,
+        state: MemberState::Up,
+    }
+}
+
+fn refused(why: impl Into<String>) -> Outcome {
+    Err(Rejection::Refused(why.into()))
+}
+
+impl Coordinator {
+    /// Applies one command: `from` is the member that it came from, `None` the coordinator itself
+    /// or an operator. On `Err` nothing changed.
+    pub(super) fn apply(&mut self, from: Option<MemberId>, command: &Command) -> Outcome {
+        if !self.is_active() {
+            return Err(Rejection::Stale);
+        }
+        let outcome = match *command {
+            Command::Join(ref info) => self.join(info),
+            Command::Leave { mid } => self.leave(mid),
+            Command::Down { mid } => self.down(mid),
+            Command::Gone { mid } => self.gone(mid),
+            Command::AddLearner { pid, mid } => self.add_learner(pid, mid),
+            Command::CancelLearner { pid, cfg, mid, lid } => {
+                self.cancel_learner(from, pid, cfg, mid, lid)
+            }
+            Command::AddInSync { pid, cfg, mid, lid } => self.add_in_sync(from, pid, cfg, mid, lid),
+            Command::Remove { pid, cfg, mid } => self.remove(from, pid, cfg, mid),
+            Command::Promote { pid, cfg, mid } => self.promote(pid, cfg, mid),
+            Command::Handover { pid, cfg, mid } => self.handover(from, pid, cfg, mid),
+            Command::Reset { pid } => self.reset(pid),
+            Command::SetRequired { copies } => self.set_required(copies),
+            Command::MoveCoordinator { to } => self.move_coordinator(to),
+        };
+        if outcome.is_ok() {
+            self.unplanned = true;
+        }
+        debug_assert!(self.map.epoch <= self.map.ver);
+        outcome
+    }
+
+    fn join(&mut self, info: &JoinInfo) -> Outcome {
+        let sound = !info.name.is_empty()
+            && info.name.len() <= NAME_BYTES_MAX
+            && info.addr.len() <= NAME_BYTES_MAX
+            && info.zone.len() <= NAME_BYTES_MAX;
+        if !sound {
+            return refused("a node needs a name, and names have at most 255 bytes");
+        }
+        if self.map.members.len() >= MEMBERS_MAX {
+            return refused(format!("a ring has at most {MEMBERS_MAX} members"));
+        }
+        for member in self.map.members.values() {
+            if member.name == info.name {
+                return refused(format!(
+                    "the ring has a member called {} already, at {}; drop it first or choose \
+                     another name",
+                    info.name, member.addr
+                ));
+            }
+            if member.addr == info.addr {
+                return refused(format!(
+                    "the ring has a member at {} already, called {}; drop it first",
+                    info.addr, member.name
+                ));
+            }
+        }
+        let mid = self.map.next_mid;
+        self.bump();
+        self.map.next_mid = MemberId(mid.0 + 1);
+        self.map.members.insert(mid, member(info.clone()));
+        self.members_changed = true;
+        self.renew_goals();
+        Ok(Applied::Admitted(mid))
+    }
+
+    fn leave(&mut self, mid: MemberId) -> Outcome {
+        let Some(member) = self.map.members.get(&mid) else { return Err(Rejection::Stale) };
+        if member.state == MemberState::Leaving {
+            return Ok(Applied::Changed);
+        }
+        let heirs = self.map.members.iter().filter(|(m, x)| **m != mid && x.is_target()).count();
+        if heirs == 0 {
+            return refused(format!(
+                "{} is the last node that holds data; dropping it would lose every key: add \
+                 another node first",
+                member.name
+            ));
+        }
+        self.bump();
+        if let Some(member) = self.map.members.get_mut(&mid) {
+            member.state = MemberState::Leaving;
+        }
+        self.members_changed = true;
+        self.map.required = self.map.required.min(heirs as u8);
+        self.renew_goals();
+        Ok(Applied::Changed)
+    }
+
+    fn down(&mut self, mid: MemberId) -> Outcome {
+        if !self.map.members.get(&mid).is_some_and(|m| m.state == MemberState::Up) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        if let Some(member) = self.map.members.get_mut(&mid) {
+            member.state = MemberState::Down;
+        }
+        self.members_changed = true;
+        self.remove_everywhere(mid, PartState::Stalled);
+        self.renew_goals();
+        Ok(Applied::Changed)
+    }
+
+    fn gone(&mut self, mid: MemberId) -> Outcome {
+        if !self.map.members.contains_key(&mid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        self.remove_everywhere(mid, PartState::Lost);
+        self.map.members.remove(&mid);
+        self.members_changed = true;
+        self.renew_goals();
+        Ok(Applied::Changed)
+    }
+
+    fn add_learner(&mut self, pid: PartitionId, mid: MemberId) -> Outcome {
+        let part = self.part(pid)?;
+        let is_replica = part.isr.contains(mid) || part.learner(mid).is_some();
+        if is_replica || !self.is_up(mid) || !self.has_room_for_learner(part) {
+            return Err(Rejection::Stale);
+        }
+        let lid = LearnerId(self.bump().0);
+        self.edit(pid, |part| part.learners.push((mid, lid)));
+        Ok(Applied::Changed)
+    }
+
+    fn cancel_learner(
+        &mut self,
+        from: Option<MemberId>,
+        pid: PartitionId,
+        cfg: Cfg,
+        mid: MemberId,
+        lid: LearnerId,
+    ) -> Outcome {
+        let part = self.part_of(from, pid, cfg)?;
+        if part.learner(mid) != Some(lid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        self.edit(pid, |part| part.learners.retain(|(m, _)| *m != mid));
+        Ok(Applied::Changed)
+    }
+
+    fn add_in_sync(
+        &mut self,
+        from: Option<MemberId>,
+        pid: PartitionId,
+        cfg: Cfg,
+        mid: MemberId,
+        lid: LearnerId,
+    ) -> Outcome {
+        let part = self.part_of(from, pid, cfg)?;
+        if from.is_none() || part.learner(mid) != Some(lid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump_cfg(pid, |part| {
+            part.learners.retain(|(m, _)| *m != mid);
+            part.isr.insert(mid);
+        });
+        Ok(Applied::Changed)
+    }
+
+    fn remove(
+        &mut self,
+        from: Option<MemberId>,
+        pid: PartitionId,
+        cfg: Cfg,
+        mid: MemberId,
+    ) -> Outcome {
+        let part = self.part_of(from, pid, cfg)?;
+        if from.is_none() || mid == part.primary || !part.isr.contains(mid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump_cfg(pid, |part| {
+            part.isr.remove(mid);
+        });
+        Ok(Applied::Changed)
+    }
+
+    fn promote(&mut self, pid: PartitionId, cfg: Cfg, mid: MemberId) -> Outcome {
+        let part = self.part(pid)?;
+        if part.cfg != cfg || mid == part.primary || !part.isr.contains(mid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump_cfg(pid, |part| {
+            part.isr.remove(part.primary);
+            part.primary = mid;
+        });
+        Ok(Applied::Changed)
+    }
+
+    fn handover(
+        &mut self,
+        from: Option<MemberId>,
+        pid: PartitionId,
+        cfg: Cfg,
+        mid: MemberId,
+    ) -> Outcome {
+        let part = self.part_of(from, pid, cfg)?;
+        if mid == part.primary || !part.isr.contains(mid) || !self.is_up(mid) {
+            return Err(Rejection::Stale);
+        }
+        self.bump_cfg(pid, |part| part.primary = mid);
+        Ok(Applied::Changed)
+    }
+
+    fn reset(&mut self, pid: PartitionId) -> Outcome {
+        let part = self.part(pid)?;
+        if part.state != PartState::Lost {
+            return refused("only a lost partition can be reset");
+        }
+        let fresh: ReplicaSet = part.goal.iter().filter(|mid| self.is_up(*mid)).collect();
+        let Some(primary) = fresh.first() else {
+            return refused("no node is up that could hold the partition");
+        };
+        self.bump_cfg(pid, |part| {
+            part.resets += 1;
+            part.state = PartState::Ok;
+            part.learners.clear();
+            part.isr = fresh;
+            part.primary = primary;
+        });
+        Ok(Applied::Changed)
+    }
+
+    fn set_required(&mut self, copies: u8) -> Outcome {
+        let wanted = usize::from(copies);
+        let allowed = copies >= 1 && copies <= self.map.params.min_insync;
+        if !allowed || self.map.parts.iter().any(|part| part.isr.len() < wanted) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        self.map.required = copies;
+        Ok(Applied::Changed)
+    }
+
+    fn move_coordinator(&mut self, to: MemberId) -> Outcome {
+        if self.map.voters.contains(&to) || !self.is_up(to) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        self.map.voters = vec![to];
+        Ok(Applied::Changed)
+    }
+
+    /// Takes `mid` out of every partition. Where it was the only in-sync replica it stays in the
+    /// row, and the partition gets the state `alone`: an in-sync set never becomes empty.
+    fn remove_everywhere(&mut self, mid: MemberId, alone: PartState) {
+        for at in 0..self.map.parts.len() {
+            let pid = PartitionId(at as u32);
+            let Some(part) = self.map.parts.get(at) else { return };
+            if part.learner(mid).is_some() {
+                self.edit(pid, |part| part.learners.retain(|(m, _)| *m != mid));
+            }
+            let Some(part) = self.map.parts.get(at).filter(|p| p.isr.contains(mid)) else {
+                continue;
+            };
+            if part.isr.len() == 1 {
+                self.edit(pid, |part| part.state = alone);
+                continue;
+            }
+            let heir = if part.primary == mid { self.heir(part, mid) } else { None };
+            let ver = self.map.ver;
+            self.map.epoch = ver;
+            self.edit(pid, |part| {
+                part.pcfg = part.cfg;
+                part.cfg = Cfg(ver.0);
+                part.isr.remove(mid);
+                part.primary = heir.unwrap_or(part.primary);
+            });
+        }
+    }
+
+    /// Who takes over: members that are up first, then those with the fewest primaries.
+    fn heir(&self, part: &Part, without: MemberId) -> Option<MemberId> {
+        let primaries = |mid| self.map.parts.iter().filter(|p| p.primary == mid).count();
+        let candidates = part.isr.iter().filter(|mid| *mid != without);
+        candidates.min_by_key(|mid| (!self.is_up(*mid), primaries(*mid), *mid))
+    }
+
+    /// Asks the placement anew who should hold what.
+    fn renew_goals(&mut self) {
+        let goals = plan::goals(&self.map);
+        for (at, goal) in goals.into_iter().enumerate() {
+            if self.map.parts.get(at).is_some_and(|part| part.goal != goal) {
+                self.edit(PartitionId(at as u32), |part| part.goal = goal);
+            }
+        }
+    }
+
+    fn part(&self, pid: PartitionId) -> Result<&Part, Rejection> {
+        self.map.part(pid).ok_or(Rejection::Stale)
+    }
+
+    /// The row, if it still is in that configuration and the sender is its primary.
+    fn part_of(
+        &self,
+        from: Option<MemberId>,
+        pid: PartitionId,
+        cfg: Cfg,
+    ) -> Result<&Part, Rejection> {
+        let part = self.part(pid)?;
+        let may = part.cfg == cfg && from.is_none_or(|mid| mid == part.primary);
+        if may { Ok(part) } else { Err(Rejection::Stale) }
+    }
+
+    fn bump(&mut self) -> Ver {
+        self.map.ver = Ver(self.map.ver.0 + 1);
+        self.map.ver
+    }
+
+    fn edit(&mut self, pid: PartitionId, change: impl FnOnce(&mut Part)) {
+        let at = pid.0 as usize;
+        if let Some(part) = self.map.parts.get_mut(at) {
+            change(part);
+            debug_assert_eq!(part.check_invariants(), Ok(()));
+            self.parts_changed.insert(at);
+        }
+    }
+
+    /// Changes the primary or the in-sync set: a new configuration.
+    fn bump_cfg(&mut self, pid: PartitionId, change: impl FnOnce(&mut Part)) {
+        let ver = self.bump();
+        self.map.epoch = ver;
+        self.edit(pid, |part| {
+            change(part);
+            part.pcfg = part.cfg;
+            part.cfg = Cfg(ver.0);
+        });
+    }
+}
