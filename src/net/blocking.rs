@@ -35,7 +35,7 @@ pub fn connect(address: &Address, timeout: Duration) -> Result<Socket> {
             return Err(Error::new(Status::Internal, "a dial waits without a socket"));
         };
         let mut interest = [Interest::new(socket.as_fd(), false, true)];
-        sys::wait_ready(&mut interest, dial.deadline().since(sys::boottime()))?;
+        sys::wait_ready(&mut interest, dial.next_deadline().since(sys::boottime()))?;
         let [Interest { writable, .. }] = interest;
         let now = sys::boottime();
         progress = if writable { dial.writable(now) } else { dial.expire(now) };

@@ -88,6 +88,8 @@ pub struct Context {
     pub(super) connections: HashMap<ConnId, Connection>,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
     pub(super) dials: BTreeMap<DialId, Dial>,
+    /// The connection whose frames are being handled at this moment.
+    pub(super) dispatching: Option<ConnId>,
     /// Connections to read in the next turn. A number may stand here after its connection left.
     pub(super) ready: Vec<ConnId>,
     /// Dials that are over and not reported yet.
@@ -141,6 +143,7 @@ impl Context {
             connections: HashMap::new(),
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
+            dispatching: None,
             ready: Vec::new(),
             dialled: Vec::new(),
             unflushed: Vec::new(),
@@ -213,6 +216,9 @@ impl Context {
     /// of it here. `None` if it is not here, or if its frames are being handled at this moment: its
     /// `on_frame` returns `Flow::Detach` instead.
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
+        if self.dispatching == Some(id) {
+            return None;
+        }
         let connection = self.connections.remove(&id)?;
         connection.link.set_home(None);
         self.deregister(connection.socket.as_raw_fd());
@@ -290,7 +296,8 @@ impl Context {
         }
     }
 
-    /// Stops reading a connection, at once: frames that were read already wait as well.
+    /// Stops reading a connection, at once: frames that were read already wait as well. While it is
+    /// paused, the end of a TCP peer that just closes is not noticed; that it broke is.
     pub fn pause(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.paused = true;
@@ -362,7 +369,7 @@ impl Context {
 
     /// When the loop itself has something to do, beside what its handler wants.
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
-        let dials = self.dials.values().map(Dial::deadline);
+        let dials = self.dials.values().map(Dial::next_deadline);
         let retries = self.listeners.values().filter_map(|state| state.retry_at);
         let lingering = self.lingering.iter().map(|(deadline, _)| *deadline);
         dials.chain(retries).chain(lingering).min()

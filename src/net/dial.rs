@@ -66,7 +66,7 @@ impl Dial {
     }
 
     /// When [`Dial::expire`] has something to do.
-    pub(super) fn deadline(&self) -> Nanos {
+    pub(super) fn next_deadline(&self) -> Nanos {
         self.attempt_deadline
     }
 

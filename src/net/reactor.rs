@@ -271,7 +271,9 @@ impl Reactor {
         let link = Arc::clone(&connection.link);
         let mut buffer = mem::take(&mut connection.buffer);
         let input = &self.scratch[..received];
+        self.context.dispatching = Some(id);
         let detach = dispatch(&mut self.context, handler, &link, &mut buffer, input);
+        self.context.dispatching = None;
         if let Some(connection) = self.context.connections.get_mut(&id) {
             connection.buffer = buffer;
         }
@@ -421,7 +423,7 @@ impl Context {
         let late: Vec<DialId> = self
             .dials
             .iter()
-            .filter(|(_, dial)| dial.deadline() <= now)
+            .filter(|(_, dial)| dial.next_deadline() <= now)
             .map(|(id, _)| *id)
             .collect();
         for id in late {
