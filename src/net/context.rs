@@ -117,6 +117,8 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     pub(super) readable: bool,
     pub(super) ended: bool,
+    /// Why it is of no use to wait for anything from the peer any more.
+    pub(super) gone: Option<CloseReason>,
     pub(super) queued: bool,
 }
 
@@ -206,6 +208,7 @@ impl Context {
             // Registering causes an edge if there is something to read.
             readable: false,
             ended: false,
+            gone: None,
             queued: false,
         };
         self.connections.insert(id, connection);
@@ -301,6 +304,7 @@ impl Context {
     pub fn pause(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.paused = true;
+            self.make_ready(id);
         }
     }
 
@@ -337,8 +341,13 @@ impl Context {
         }
     }
 
+    /// Has a connection read in the next turn, if there is something to read and it may be.
     pub(super) fn make_ready(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
+            if let Some(reason) = connection.gone.clone().filter(|_| !connection.may_read()) {
+                // Nobody reads it, so nobody else would notice that the peer is gone.
+                return connection.link.close(reason);
+            }
             let something = connection.readable || !connection.buffer.is_empty();
             if something && !connection.queued && connection.may_read() {
                 connection.queued = true;

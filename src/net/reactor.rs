@@ -393,11 +393,11 @@ impl Context {
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 connection.readable = true;
                 connection.ended |= event.is_read_closed();
-                let gone = event.is_read_closed() && event.is_write_closed();
-                if (gone || event.is_error()) && !connection.may_read() {
-                    // Nobody reads it, so nobody else would notice that the peer is gone.
-                    let reset = CloseReason::Reset(io::ErrorKind::ConnectionReset);
-                    connection.link.close(if event.is_error() { reset } else { CloseReason::Eof });
+                if event.is_error() {
+                    let reset = io::ErrorKind::ConnectionReset;
+                    connection.gone = Some(CloseReason::Reset(reset));
+                } else if event.is_read_closed() && event.is_write_closed() {
+                    connection.gone = Some(CloseReason::Eof);
                 }
                 self.make_ready(id);
             }

@@ -199,8 +199,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `address`; a name stands for the first of its addresses that this machine has. The
-    /// accepted connections take their place from `budget`. May block if the host is a name.
+    /// Listens on `address`; a name stands for the first of its addresses that this machine has.
+    /// The accepted connections take their place from `budget`. May block if the host is a name.
     pub fn bind(address: &Address, budget: Arc<Budget>) -> Result<Self> {
         let mut last = None;
         for endpoint in address.resolve()? {

@@ -132,11 +132,16 @@ fn a_paused_connection_is_not_read_until_it_is_resumed_and_loses_nothing() {
 #[test]
 fn the_end_of_a_paused_unix_peer_is_noticed() {
     let server = Running::start(&unix(), open_options(), Box::new(|_, _, _| Flow::Pause));
-    let mut stream = server.connect();
-    stream.write_all(&[encode(b"a"), encode(b"b")].concat()).unwrap();
-    server.expect_accepted();
-    drop(stream);
-    assert_eq!(server.expect_closed(), CloseReason::Eof);
+    // Whether it closes before the pause or after it.
+    for before in [true, false, true, false] {
+        let mut stream = server.connect();
+        stream.write_all(&[encode(b"a"), encode(b"b")].concat()).unwrap();
+        if !before {
+            server.expect_accepted();
+        }
+        drop(stream);
+        assert_eq!(server.expect_closed(), CloseReason::Eof);
+    }
 }
 
 #[test]

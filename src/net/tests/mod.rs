@@ -1,8 +1,11 @@
 //! The network floor against real sockets: a loop on a thread of its own, and plain std sockets or
 //! a second loop on the other side.
 
+#[cfg(test)]
 mod lanes;
+#[cfg(test)]
 mod links;
+#[cfg(test)]
 mod loops;
 
 use std::io::{Read, Write};
