@@ -7,7 +7,6 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ringkv::net::blocking::{Lanes, connect};
@@ -87,22 +86,19 @@ fn churn() {
         let address = listener.address().clone();
         reactor.context().listen(listener).unwrap();
         let mut handler = Counting::default();
-        let done = Arc::new(AtomicUsize::new(0));
-        let (waker, clients_done) = (reactor.waker(), Arc::clone(&done));
         let target = address.clone();
         let clients = std::thread::spawn(move || {
             for number in 0..200 {
                 serve_and_leave(&target, number % 2 == 0);
             }
-            clients_done.store(1, Ordering::SeqCst);
-            waker.wake();
         });
         for _ in 0..50 {
             reactor.context().dial(&refused, PATIENCE);
         }
         let deadline = Instant::now() + PATIENCE;
-        while done.load(Ordering::SeqCst) == 0 || budget.used() > 0 || handler.failed < 50 {
-            assert!(Instant::now() < deadline, "{} still open", budget.used());
+        while handler.closed < 200 || budget.used() > 0 || handler.failed < 50 {
+            let (closed, failed) = (handler.closed, handler.failed);
+            assert!(Instant::now() < deadline, "{closed} closed, {failed} failed");
             reactor.turn(&mut handler, Duration::from_millis(100)).unwrap();
         }
         clients.join().unwrap();
