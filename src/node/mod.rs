@@ -1,6 +1,7 @@
 //! The node and the client: the public Rust API and the runtime that drives the protocols.
 
 pub mod config;
+mod drive;
 mod handle;
 pub mod interrupt;
 pub mod report;
