@@ -554,14 +554,17 @@ impl<'a> ClientMsg<'a> {
 }
 
 impl<'a> ServerMsg<'a> {
+    /// Appends the payload of a `Reply`, without taking the answer.
+    pub fn encode_reply(id: u64, reply: &Reply<'_>, out: &mut Vec<u8>) {
+        out.put_u8(REPLY);
+        out.put_u64(id);
+        reply.encode(out);
+    }
+
     /// Appends the message's payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            ServerMsg::Reply { id, reply } => {
-                out.put_u8(REPLY);
-                out.put_u64(*id);
-                reply.encode(out);
-            }
+            ServerMsg::Reply { id, reply } => Self::encode_reply(*id, reply, out),
             ServerMsg::Map { id, map } => {
                 out.put_u8(MAP);
                 out.put_u64(*id);

@@ -276,11 +276,16 @@ impl<'a> PeerMsg<'a> {
                 request.encode(out);
             }
             PeerMsg::ForwardReply { route, reply } => {
-                out.put_u8(FORWARD_REPLY);
-                out.put_u64(*route);
-                reply.encode(out);
+                Self::encode_forward_reply(*route, reply, out);
             }
         }
+    }
+
+    /// Appends the payload of a `ForwardReply`, without taking the answer.
+    pub fn encode_forward_reply(route: u64, reply: &Reply<'_>, out: &mut Vec<u8>) {
+        out.put_u8(FORWARD_REPLY);
+        out.put_u64(route);
+        reply.encode(out);
     }
 
     /// Reads a whole payload.
