@@ -299,6 +299,15 @@ impl Context {
         }
     }
 
+    /// Whether to stop reading while the outgoing buffer is above its high mark. Two peers that both
+    /// did so could wait for each other for ever, so it is for clients only.
+    pub fn set_pause_when_high(&mut self, id: ConnId, pause: bool) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.pause_when_high = pause;
+            connection.paused_high &= pause;
+        }
+    }
+
     /// Stops reading a connection, at once: frames that were read already wait as well. While it is
     /// paused, the end of a TCP peer that just closes is not noticed; that it broke is.
     pub fn pause(&mut self, id: ConnId) {

@@ -1,0 +1,290 @@
+//! What the threads of a node have in common.
+//!
+//! Lock order: a replica's lock, then a link's. No thread holds two replicas' locks. The maps of
+//! links, calls and routes are locked for a look-up only.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+use parking_lot::{Mutex, RwLock};
+
+use super::calls::Calls;
+use super::config::NodeConfig;
+use super::control::ControlInput;
+use super::worker::WorkerInput;
+use crate::base::{Error, MemberId, PartitionId, Result, Status, Ver};
+use crate::net::{Link, Waker, sys};
+use crate::proto::{Caller, MapRow, Moment, Replica};
+use crate::ring::{Hasher, RingMap};
+
+/// A node's membership of one ring, from joining to leaving.
+pub(super) struct Membership {
+    /// Its id.
+    pub(super) me: MemberId,
+    /// From keys to partitions.
+    pub(super) hasher: Hasher,
+    /// One replica for each partition of the ring, most of them holding nothing.
+    replicas: Box<[Mutex<Replica>]>,
+    /// `BUSY` and `STREAMING` of each replica, readable without its lock.
+    flags: Box<[AtomicU8]>,
+    /// The newest map.
+    map: RwLock<Arc<RingMap>>,
+    /// Data connections to the other members.
+    peers: RwLock<HashMap<MemberId, Arc<Link>>>,
+}
+
+/// The replica wants `tick`.
+pub(super) const BUSY: u8 = 1;
+/// The replica wants `flush` soon: a snapshot waits for room.
+pub(super) const STREAMING: u8 = 2;
+
+impl Membership {
+    pub(super) fn new(me: MemberId, map: Arc<RingMap>) -> Self {
+        let params = map.params;
+        let new = |pid| Mutex::new(Replica::new(PartitionId(pid), me, params.value_bytes_max));
+        Self {
+            me,
+            hasher: Hasher::new(params.hash, params.seed, params.partitions),
+            replicas: (0..params.partitions).map(new).collect(),
+            flags: (0..params.partitions).map(|_| AtomicU8::new(0)).collect(),
+            map: RwLock::new(map),
+            peers: RwLock::default(),
+        }
+    }
+
+    pub(super) fn map(&self) -> Arc<RingMap> {
+        Arc::clone(&self.map.read())
+    }
+
+    pub(super) fn set_map(&self, map: Arc<RingMap>) {
+        *self.map.write() = map;
+    }
+
+    pub(super) fn map_ver(&self) -> Ver {
+        self.map.read().ver
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.replicas.len() as u32).map(PartitionId)
+    }
+
+    /// The replica's lock; `None` if the ring has no such partition.
+    pub(super) fn replica(&self, pid: PartitionId) -> Option<&Mutex<Replica>> {
+        self.replicas.get(pid.0 as usize)
+    }
+
+    pub(super) fn flags(&self, pid: PartitionId) -> u8 {
+        self.flags.get(pid.0 as usize).map_or(0, |flags| flags.load(Ordering::Relaxed))
+    }
+
+    /// Notes, under the replica's lock, what it wants.
+    pub(super) fn note(&self, pid: PartitionId, replica: &Replica) -> u8 {
+        let flags = (BUSY * u8::from(replica.is_busy()))
+            | (STREAMING * u8::from(replica.is_streaming()));
+        if let Some(slot) = self.flags.get(pid.0 as usize) {
+            slot.store(flags, Ordering::Relaxed);
+        }
+        flags
+    }
+
+    pub(super) fn peer(&self, mid: MemberId) -> Option<Arc<Link>> {
+        self.peers.read().get(&mid).map(Arc::clone)
+    }
+
+    /// Makes `link` the data connection to `mid`; the one that it replaces.
+    pub(super) fn set_peer(&self, mid: MemberId, link: Arc<Link>) -> Option<Arc<Link>> {
+        self.peers.write().insert(mid, link)
+    }
+
+    /// Forgets the data connection to `mid` if it is `link`.
+    pub(super) fn forget_peer(&self, mid: MemberId, link: &Arc<Link>) -> bool {
+        let mut peers = self.peers.write();
+        let is_current = peers.get(&mid).is_some_and(|current| Arc::ptr_eq(current, link));
+        if is_current {
+            peers.remove(&mid);
+        }
+        is_current
+    }
+
+    pub(super) fn peer_links(&self) -> Vec<(MemberId, Arc<Link>)> {
+        self.peers.read().iter().map(|(mid, link)| (*mid, Arc::clone(link))).collect()
+    }
+}
+
+/// Where answers to a connection go.
+pub(super) struct Target {
+    pub(super) link: Arc<Link>,
+    /// A peer's answers travel back as forwarded ones.
+    pub(super) is_peer: bool,
+    /// Operations that are not answered yet.
+    pub(super) in_flight: AtomicU32,
+}
+
+/// A request that was passed on to the primary of its key.
+pub(super) struct Route {
+    pub(super) caller: Caller,
+    pub(super) to: MemberId,
+    pub(super) is_mutation: bool,
+}
+
+/// Requests that were passed on and not answered.
+#[derive(Default)]
+pub(super) struct Routes {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Route>>,
+}
+
+impl Routes {
+    pub(super) fn open(&self, route: Route) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().insert(number, route);
+        number
+    }
+
+    pub(super) fn close(&self, number: u64) -> Option<Route> {
+        self.open.lock().remove(&number)
+    }
+
+    /// Takes every route to `mid`, whose connection is gone.
+    pub(super) fn close_all_to(&self, mid: MemberId) -> Vec<Route> {
+        let mut open = self.open.lock();
+        let numbers: Vec<u64> = open.iter().filter(|(_, r)| r.to == mid).map(|(n, _)| *n).collect();
+        numbers.iter().filter_map(|number| open.remove(number)).collect()
+    }
+}
+
+/// How to reach one worker.
+pub(super) struct WorkerHandle {
+    pub(super) inputs: Sender<WorkerInput>,
+    pub(super) waker: Waker,
+}
+
+/// What the threads of a node have in common.
+pub(super) struct Shared {
+    pub(super) config: NodeConfig,
+    /// The address that others use.
+    pub(super) address: String,
+    membership: RwLock<Option<Arc<Membership>>>,
+    pub(super) targets: RwLock<HashMap<u64, Arc<Target>>>,
+    pub(super) calls: Calls,
+    pub(super) routes: Routes,
+    pub(super) workers: OnceLock<Vec<WorkerHandle>>,
+    control: OnceLock<(Sender<ControlInput>, Waker)>,
+    memory_bytes: AtomicI64,
+    /// Some replica wants `flush` soon.
+    pub(super) streaming: AtomicBool,
+    closed: AtomicBool,
+    failure: OnceLock<String>,
+}
+
+impl Shared {
+    pub(super) fn new(config: NodeConfig, address: String) -> Self {
+        Self {
+            config,
+            address,
+            membership: RwLock::new(None),
+            targets: RwLock::default(),
+            calls: Calls::default(),
+            routes: Routes::default(),
+            workers: OnceLock::new(),
+            control: OnceLock::new(),
+            memory_bytes: AtomicI64::new(0),
+            streaming: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_control(&self, inputs: Sender<ControlInput>, waker: Waker) {
+        let first = self.control.set((inputs, waker)).is_ok();
+        debug_assert!(first, "a node has one control thread");
+    }
+
+    pub(super) fn membership(&self) -> Option<Arc<Membership>> {
+        self.membership.read().clone()
+    }
+
+    pub(super) fn set_membership(&self, membership: Option<Arc<Membership>>) {
+        *self.membership.write() = membership;
+    }
+
+    /// Leaves something for the control thread. False if its queue is full.
+    pub(super) fn tell_control(&self, input: ControlInput) -> bool {
+        let Some((inputs, waker)) = self.control.get() else { return false };
+        let sent = inputs.try_send(input).is_ok();
+        waker.wake();
+        sent
+    }
+
+    /// The circumstances, sampled now.
+    pub(super) fn moment(&self) -> Moment {
+        let limit = self.config.memory_bytes_max;
+        let used = self.memory_bytes.load(Ordering::Relaxed).max(0) as u64;
+        Moment {
+            now: sys::boottime(),
+            unix_ms: sys::unix_millis(),
+            memory_full: limit != 0 && used >= limit,
+        }
+    }
+
+    /// Runs `f` on a replica under its lock and keeps the books. `None` if there is no such one.
+    pub(super) fn visit<R>(
+        &self,
+        member: &Membership,
+        pid: PartitionId,
+        f: impl FnOnce(&mut Replica) -> R,
+    ) -> Option<R> {
+        let mut replica = member.replica(pid)?.lock();
+        let before = replica.memory_bytes();
+        let result = f(&mut replica);
+        let change = replica.memory_bytes() as i64 - before as i64;
+        if change != 0 {
+            self.memory_bytes.fetch_add(change, Ordering::Relaxed);
+        }
+        if member.note(pid, &replica) & STREAMING != 0 {
+            self.streaming.store(true, Ordering::Relaxed);
+        }
+        Some(result)
+    }
+
+    /// Forgets the memory of replicas that are gone.
+    pub(super) fn release_memory(&self) {
+        self.memory_bytes.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// True for the first caller only.
+    pub(super) fn set_closed(&self) -> bool {
+        let first = !self.closed.swap(true, Ordering::SeqCst);
+        self.calls.fail_all();
+        first
+    }
+
+    /// A thread of the node panicked: nothing goes on.
+    pub(super) fn fail(&self, what: String) {
+        log::error!("{what}");
+        let _ = self.failure.set(what);
+        self.set_closed();
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        if !self.is_closed() {
+            return Ok(());
+        }
+        match self.failure.get() {
+            Some(what) => Err(Error::new(Status::Panic, what.clone())),
+            None => Err(Error::new(Status::Closed, "the node is closed")),
+        }
+    }
+}
+
+/// The row of `pid` as its replica adopts it.
+pub(super) fn row(map: &RingMap, pid: PartitionId) -> Option<MapRow<'_>> {
+    Some(MapRow { ver: map.ver, required: map.required, part: map.part(pid)? })
+}

@@ -1,0 +1,341 @@
+//! A worker: one event loop on one thread, serving clients and the data connections of peers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::control::{AdminReply, ControlInput};
+use super::shared::{BUSY, Membership, STREAMING, Shared, Target};
+use super::turn::Turn;
+use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
+use crate::base::{ClusterId, MemberId, Nanos, Status};
+use crate::net::{CloseReason, ConnId, Context, Detached, Flow, Handler, Link, ListenerId, Socket};
+use crate::proto::{Caller, Outbox};
+use crate::wire::client::NodeStats;
+use crate::wire::{ClientMsg, PeerMsg, Reply, ServerMsg};
+
+/// How soon a snapshot that waits for room is tried again.
+const STREAM_RETRY: Duration = Duration::from_millis(2);
+
+/// What other threads tell a worker.
+pub(super) enum WorkerInput {
+    /// Serve this connection of a client.
+    Client(Detached),
+    /// Serve this data connection of the member, in the membership of that id.
+    Peer {
+        connection: Detached,
+        mid: MemberId,
+        me: MemberId,
+    },
+    /// End.
+    Stop,
+}
+
+/// What `Link::tag` says of a worker's connection: 0 for a client, else the peer's id.
+fn peer_of(link: &Link) -> Option<MemberId> {
+    Some(MemberId(link.tag())).filter(|mid| *mid != MemberId::ZERO)
+}
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    inputs: Receiver<WorkerInput>,
+    /// This worker ticks every `count`-th partition, from `index` on.
+    index: usize,
+    count: usize,
+    turn: Option<Turn>,
+    next_tick: Nanos,
+    next_stream: Nanos,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inputs: Receiver<WorkerInput>,
+        index: usize,
+        count: usize,
+    ) -> Self {
+        Self {
+            shared,
+            inputs,
+            index,
+            count,
+            turn: None,
+            next_tick: Nanos::ZERO,
+            next_stream: Nanos::ZERO,
+        }
+    }
+
+    /// The turn of this loop turn, in the membership of now; `None` while standing by.
+    fn turn(&mut self) -> Option<&mut Turn> {
+        let member = self.shared.membership()?;
+        let is_current = |turn: &Turn| Arc::ptr_eq(turn.member(), &member);
+        if !self.turn.as_ref().is_some_and(is_current) {
+            self.finish_turn();
+            self.turn = Some(Turn::new(Arc::clone(&self.shared), member));
+        }
+        self.turn.as_mut()
+    }
+
+    fn finish_turn(&mut self) {
+        if let Some(mut turn) = self.turn.take() {
+            turn.finish();
+        }
+    }
+
+    fn add_client(&mut self, ctx: &mut Context, connection: Detached) {
+        let Ok(link) = ctx.attach(connection) else { return };
+        link.set_tag(0);
+        ctx.set_frame_max(link.id(), FRAME_BYTES_MAX);
+        let target = Arc::new(Target::new(Arc::clone(&link), false));
+        self.shared.targets.write().insert(link.id().0, target);
+    }
+
+    fn add_peer(&mut self, ctx: &mut Context, connection: Detached, mid: MemberId, me: MemberId) {
+        let Ok(link) = ctx.attach(connection) else { return };
+        let Some(member) = self.shared.membership().filter(|member| member.me == me) else {
+            return ctx.close(link.id(), CloseReason::Local("no member any more".into()));
+        };
+        link.set_tag(mid.0);
+        ctx.set_frame_max(link.id(), FRAME_BYTES_MAX);
+        ctx.set_pause_when_high(link.id(), false);
+        let target = Arc::new(Target::new(Arc::clone(&link), true));
+        self.shared.targets.write().insert(link.id().0, target);
+        if let Some(old) = member.set_peer(mid, Arc::clone(&link)) {
+            old.close(CloseReason::Local("replaced by a newer connection".into()));
+            self.fail_routes(mid);
+        }
+        let Some(turn) = self.turn() else { return };
+        for pid in member.partitions() {
+            turn.visit(pid, |replica, _, _| replica.peer_connected(mid));
+        }
+    }
+
+    /// The connection to `mid` is gone, and the answers that were to come over it.
+    fn fail_routes(&mut self, mid: MemberId) {
+        let routes = self.shared.routes.close_all_to(mid);
+        let Some(turn) = self.turn() else { return };
+        let map_ver = turn.member().map_ver();
+        for route in routes {
+            turn.reply(
+                route.caller,
+                &match route.is_mutation {
+                    true => Reply::Unknown,
+                    false => Reply::Retry { primary: MemberId::ZERO, map_ver },
+                },
+            );
+        }
+    }
+
+    fn on_client(&mut self, link: &Arc<Link>, frame: &[u8]) -> Flow {
+        let msg = match ClientMsg::decode(frame) {
+            Ok(msg) => msg,
+            Err(error) => return Flow::Close(CloseReason::Local(error.0.into())),
+        };
+        match msg {
+            ClientMsg::Request { id, request } => {
+                let caller = Caller { connection: link.id().0, id };
+                let target = self.shared.targets.read().get(&link.id().0).map(Arc::clone);
+                let admitted = target.is_some_and(|target| target.admit());
+                let refusal = match self.turn() {
+                    None => Reply::NoRing,
+                    Some(_) if !admitted => Reply::Busy,
+                    Some(turn) => {
+                        turn.request(caller, &request);
+                        return Flow::Continue;
+                    }
+                };
+                self.answer(link, |out| ServerMsg::encode_reply(id, &refusal, out));
+            }
+            ClientMsg::MapWanted { id, have } => {
+                let map = self.shared.membership().map(|member| member.map());
+                let map = map.filter(|map| map.ver > have).map(|map| Box::new((*map).clone()));
+                self.answer(link, |out| ServerMsg::Map { id, map }.encode(out));
+            }
+            ClientMsg::StatsWanted { id } => {
+                let stats = self.stats();
+                self.answer(link, |out| ServerMsg::Stats { id, stats }.encode(out));
+            }
+            ClientMsg::Invite { id, cluster, seeds } => {
+                let reply = AdminReply { link: Arc::clone(link), id };
+                let seeds = seeds.into_iter().map(str::to_owned).collect();
+                self.ask_control(link, id, ControlInput::Invite { reply, cluster, seeds });
+            }
+            ClientMsg::DropMember { id, mid } => {
+                let reply = AdminReply { link: Arc::clone(link), id };
+                self.ask_control(link, id, ControlInput::Drop { reply, mid });
+            }
+        }
+        Flow::Continue
+    }
+
+    fn ask_control(&mut self, link: &Arc<Link>, id: u64, input: ControlInput) {
+        if !self.shared.tell_control(input) {
+            let (status, text) = (Status::Busy.code(), "the node is busy");
+            self.answer(link, |out| ServerMsg::Outcome { id, status, text }.encode(out));
+        }
+    }
+
+    fn answer(&mut self, link: &Arc<Link>, encode: impl FnOnce(&mut Vec<u8>)) {
+        if link.push_frame(encode).is_err() {
+            return;
+        }
+        match &mut self.turn {
+            Some(turn) => turn.touch(link),
+            None => link.flush(),
+        }
+    }
+
+    fn stats(&self) -> NodeStats {
+        let mut stats = NodeStats::default();
+        let Some(member) = self.shared.membership() else { return stats };
+        for pid in member.partitions() {
+            let Some(replica) = member.replica(pid) else { continue };
+            let (counts, memory) = {
+                let replica = replica.lock();
+                (replica.stats(), replica.memory_bytes())
+            };
+            stats.keys_held += counts.keys;
+            stats.bytes_held += counts.bytes;
+            stats.memory_bytes += memory;
+            stats.keys_moved_in += counts.keys_moved_in;
+            stats.bytes_moved_in += counts.bytes_moved_in;
+            if counts.primary && counts.keys > 0 {
+                stats.partitions.push((pid, counts.keys, counts.bytes));
+            }
+        }
+        stats
+    }
+
+    fn on_peer(&mut self, from: MemberId, link: &Arc<Link>, frame: &[u8]) -> Flow {
+        let msg = match PeerMsg::decode(frame) {
+            Ok(msg) => msg,
+            Err(error) => return Flow::Close(CloseReason::Local(error.0.into())),
+        };
+        let route_back = match &msg {
+            PeerMsg::ForwardReply { route, .. } => self.shared.routes.close(*route),
+            _ => None,
+        };
+        let admitted = match &msg {
+            PeerMsg::Forward { .. } => {
+                let target = self.shared.targets.read().get(&link.id().0).map(Arc::clone);
+                target.is_some_and(|target| target.admit())
+            }
+            _ => true,
+        };
+        let Some(turn) = self.turn() else { return Flow::Continue };
+        match msg {
+            PeerMsg::Forward { route, request } => {
+                let caller = Caller { connection: link.id().0, id: route };
+                match admitted && request.hop == 1 {
+                    true => turn.request(caller, &request),
+                    false => turn.reply(caller, &Reply::Busy),
+                }
+            }
+            PeerMsg::ForwardReply { reply, .. } => {
+                if let Some(route) = route_back {
+                    turn.reply(route.caller, &reply);
+                }
+            }
+            msg => {
+                if let Some(pid) = msg.partition() {
+                    let receive = |replica: &mut crate::proto::Replica, at, out: &mut dyn Outbox| {
+                        replica.receive(at, from, &msg, out);
+                    };
+                    turn.visit(pid, receive);
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    /// Runs `f` on each of this worker's replicas that has `flag` set.
+    fn each_flagged(
+        &mut self,
+        flag: u8,
+        f: impl Fn(&mut crate::proto::Replica, crate::proto::Moment, &mut dyn Outbox),
+    ) -> bool {
+        let (index, count) = (self.index, self.count);
+        let Some(turn) = self.turn() else { return false };
+        let member: Arc<Membership> = Arc::clone(turn.member());
+        let mine = member.partitions().skip(index).step_by(count);
+        let mut any = false;
+        for pid in mine.filter(|pid| member.flags(*pid) & flag != 0) {
+            turn.visit(pid, &f);
+            any = true;
+        }
+        any
+    }
+}
+
+impl Handler for Worker {
+    fn on_accept(&mut self, _: &mut Context, _: ListenerId, _: Socket) {
+        debug_assert!(false, "the control thread listens");
+    }
+
+    fn on_frame(&mut self, _: &mut Context, link: &Arc<Link>, frame: &[u8]) -> Flow {
+        match peer_of(link) {
+            Some(mid) => self.on_peer(mid, link, frame),
+            None => self.on_client(link, frame),
+        }
+    }
+
+    fn on_closed(&mut self, _: &mut Context, link: &Arc<Link>, reason: CloseReason) {
+        let ConnId(id) = link.id();
+        self.shared.targets.write().remove(&id);
+        let Some(mid) = peer_of(link) else { return };
+        log::info!("data connection to member {mid} closed: {reason}");
+        let Some(member) = self.shared.membership() else { return };
+        if member.forget_peer(mid, link) {
+            self.fail_routes(mid);
+            self.shared.tell_control(ControlInput::DataDown(mid));
+        }
+    }
+
+    fn on_wake(&mut self, ctx: &mut Context) {
+        while let Ok(input) = self.inputs.try_recv() {
+            match input {
+                WorkerInput::Client(connection) => self.add_client(ctx, connection),
+                WorkerInput::Peer { connection, mid, me } => {
+                    self.add_peer(ctx, connection, mid, me);
+                }
+                WorkerInput::Stop => ctx.stop(),
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Nanos> {
+        match self.shared.streaming.load(Ordering::Relaxed) {
+            true => Some(self.next_tick.min(self.next_stream)),
+            false => Some(self.next_tick),
+        }
+    }
+
+    fn on_timer(&mut self, _: &mut Context, now: Nanos) {
+        if self.shared.streaming.load(Ordering::Relaxed) && now >= self.next_stream {
+            self.next_stream = now + STREAM_RETRY;
+            // A visit is enough: the turn flushes what it visited.
+            let any = self.each_flagged(STREAMING, |_, _, _| {});
+            if !any && self.count == 1 {
+                self.shared.streaming.store(false, Ordering::Relaxed);
+            }
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + Duration::from_millis(TICK_MS);
+            self.each_flagged(BUSY, |replica, at, out| replica.tick(at, out));
+        }
+    }
+
+    fn on_turn_end(&mut self, _: &mut Context, _: Nanos) {
+        self.finish_turn();
+        if self.shared.is_closed() {
+            log::debug!("worker {} sees the node closing", self.index);
+        }
+    }
+}
+
+/// The ring that a client asked for, if it asked for one.
+pub(super) fn is_meant(asked: ClusterId, mine: ClusterId) -> bool {
+    asked == ClusterId(0) || asked == mine
+}
