@@ -339,7 +339,8 @@ mod tests {
 
         #[test]
         fn integers_agree_with_arithmetic(number: i128, partitions in 1u32..70_000) {
-            let pid = Hasher::new(HashKind::Integer, 0, partitions).partition(number.to_string().as_bytes());
+            let hasher = Hasher::new(HashKind::Integer, 0, partitions);
+            let pid = hasher.partition(number.to_string().as_bytes());
             prop_assert_eq!(i128::from(pid.0), number.rem_euclid(i128::from(partitions)));
         }
     }
