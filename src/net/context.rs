@@ -234,7 +234,8 @@ impl Context {
         let fd = detached.connection.as_ref().map(|connection| connection.socket.as_raw_fd());
         let id = detached.link().map(|link| link.id());
         if let (Some(fd), Some(id)) = (fd, id) {
-            // On failure `detached` is dropped, which closes the connection.
+            // Registering reports what is ready by now, so an edge that the other loop took is not
+            // missed. On failure `detached` is dropped, which closes the connection.
             self.register(fd, id.0, Interest::READABLE | Interest::WRITABLE)?;
         }
         let mut connection = detached.connection.take().expect("only attach takes it, by value");
@@ -244,8 +245,6 @@ impl Context {
         let link = Arc::clone(&connection.link);
         self.connections.insert(link.id(), connection);
         link.set_home(Some(Arc::clone(&self.shared)));
-        // The other loop may have taken the edge that a blocked flush waits for.
-        link.writable();
         self.make_ready(link.id());
         Ok(link)
     }

@@ -87,7 +87,7 @@ impl Default for LinkLimits {
 ///
 /// Invariants:
 /// - bytes go out in the order of the pushes: `sending` before `filling`;
-/// - at most one thread is between [`Link::start_flush`] and its end, marked by `flushing`;
+/// - at most one thread is between `start_flush` and its end, marked by `flushing`;
 /// - `pending` changes only under the lock and counts every byte that was pushed and not sent;
 /// - whoever makes `over_high` false, or closes from outside of the loop, leaves a notice.
 pub struct Link {

@@ -10,5 +10,7 @@ pub mod placement;
 pub mod plan;
 
 pub use delta::MapDelta;
-pub use hash::{HashKind, Hasher};
+pub use hash::{HashKind, Hasher, arc_of, arc_start, node_position};
 pub use map::{Member, MemberState, Params, Part, PartState, PlacementKind, ReplicaSet, RingMap};
+pub use placement::{Candidate, assign};
+pub use plan::{Change, PartitionSize, Plan, Share, goals, max_over_mean, plan, shares};
