@@ -45,8 +45,13 @@ pub(super) trait Transport {
 #[derive(Clone, Copy)]
 enum State {
     /// To be submitted, not before the moment.
-    Due { at: Nanos, hint: Option<MemberId> },
-    UnderWay { map_ver: Ver },
+    Due {
+        at: Nanos,
+        hint: Option<MemberId>,
+    },
+    UnderWay {
+        map_ver: Ver,
+    },
     Done,
 }
 

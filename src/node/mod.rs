@@ -1,7 +1,16 @@
 //! The node and the client: the public Rust API and the runtime that drives the protocols.
 
+mod calls;
 pub mod config;
+mod control;
 mod drive;
+mod local;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod worker;
+
 mod handle;
 pub mod interrupt;
 pub mod report;

@@ -82,8 +82,8 @@ impl Membership {
 
     /// Notes, under the replica's lock, what it wants.
     pub(super) fn note(&self, pid: PartitionId, replica: &Replica) -> u8 {
-        let flags = (BUSY * u8::from(replica.is_busy()))
-            | (STREAMING * u8::from(replica.is_streaming()));
+        let flags =
+            (BUSY * u8::from(replica.is_busy())) | (STREAMING * u8::from(replica.is_streaming()));
         if let Some(slot) = self.flags.get(pid.0 as usize) {
             slot.store(flags, Ordering::Relaxed);
         }

@@ -77,13 +77,19 @@ impl Turn {
                 None => return,
             },
         };
-        let handed =
-            self.visit(pid, |replica, at, out| replica.request(at, caller, request, out));
+        let handed = self.visit(pid, |replica, at, out| replica.request(at, caller, request, out));
         match handed {
             Some(Disposition::Accepted) => {}
             Some(Disposition::Elsewhere(primary)) => self.pass_on(caller, primary, request),
             None => self.retry(caller, MemberId::ZERO),
         }
+    }
+
+    /// Whether this node has a complete copy of what `op` is about.
+    pub(super) fn holds(&self, op: &Op<'_>) -> bool {
+        let pid = op.key().map(|key| self.member.hasher.partition(key));
+        let replica = pid.and_then(|pid| self.member.replica(pid));
+        replica.is_some_and(|replica| replica.lock().is_complete())
     }
 
     /// Answers a caller from outside of a replica.

@@ -10,7 +10,7 @@ use super::control::{AdminReply, ControlInput};
 use super::shared::{BUSY, Membership, STREAMING, Shared, Target};
 use super::turn::Turn;
 use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
-use crate::base::{ClusterId, MemberId, Nanos, Status};
+use crate::base::{MemberId, Nanos, Status};
 use crate::net::{CloseReason, ConnId, Context, Detached, Flow, Handler, Link, ListenerId, Socket};
 use crate::proto::{Caller, Outbox};
 use crate::wire::client::NodeStats;
@@ -24,11 +24,7 @@ pub(super) enum WorkerInput {
     /// Serve this connection of a client.
     Client(Detached),
     /// Serve this data connection of the member, in the membership of that id.
-    Peer {
-        connection: Detached,
-        mid: MemberId,
-        me: MemberId,
-    },
+    Peer { connection: Detached, mid: MemberId, me: MemberId },
     /// End.
     Stop,
 }
@@ -240,9 +236,10 @@ impl Worker {
             }
             msg => {
                 if let Some(pid) = msg.partition() {
-                    let receive = |replica: &mut crate::proto::Replica, at, out: &mut dyn Outbox| {
-                        replica.receive(at, from, &msg, out);
-                    };
+                    let receive =
+                        |replica: &mut crate::proto::Replica, at, out: &mut dyn Outbox| {
+                            replica.receive(at, from, &msg, out);
+                        };
                     turn.visit(pid, receive);
                 }
             }
@@ -333,9 +330,4 @@ impl Handler for Worker {
             log::debug!("worker {} sees the node closing", self.index);
         }
     }
-}
-
-/// The ring that a client asked for, if it asked for one.
-pub(super) fn is_meant(asked: ClusterId, mine: ClusterId) -> bool {
-    asked == ClusterId(0) || asked == mine
 }

@@ -1,0 +1,337 @@
+//! The control thread: handshakes, connections to peers, the map, the coordinator.
+//!
+//! It has an event loop of its own, so that maps and heartbeats never wait behind bulk data. It
+//! listens on all of the node's addresses; a connection that has said hello as a client or as a
+//! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
+//!
+//! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
+//! following the map and running the coordinator, `join.rs` becoming a member.
+
+mod greet;
+mod join;
+mod ring;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::shared::Shared;
+use super::turn::Turn;
+use crate::base::limits::HALF_OPEN_MAX;
+use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status};
+use crate::net::{
+    CloseReason, ConnId, ConnectionOptions, Context, Detached, DialId, Flow, Handler, Link,
+    ListenerId, Socket, sys,
+};
+use crate::proto::Coordinator;
+use crate::wire::{Command, ControlMsg, ServerMsg};
+
+use join::Joining;
+pub(super) use join::join_info;
+
+/// How often members tell each other the version of their map.
+const GOSSIP: Duration = Duration::from_millis(250);
+/// A map is published no more often than this: changes in between travel together.
+const PUBLISH_EVERY: Duration = Duration::from_millis(2);
+
+/// Where the answer to an administrator's request goes.
+pub(super) struct AdminReply {
+    pub(super) link: Arc<Link>,
+    pub(super) id: u64,
+}
+
+impl AdminReply {
+    fn send(&self, status: Status, text: &str) {
+        let outcome = ServerMsg::Outcome { id: self.id, status: status.code(), text };
+        if self.link.push_frame(|out| outcome.encode(out)).is_ok() {
+            self.link.flush();
+        }
+    }
+}
+
+/// What other threads tell the control thread.
+pub(super) enum ControlInput {
+    /// A replica of this node wants the map changed.
+    Propose(Command),
+    /// A client asks this standby to join a ring.
+    Invite { reply: AdminReply, cluster: ClusterId, seeds: Vec<String> },
+    /// A client asks the coordinator to drop a member.
+    Drop { reply: AdminReply, mid: MemberId },
+    /// The data connection to that member broke.
+    DataDown(MemberId),
+    /// End.
+    Stop,
+}
+
+/// What a connection of this loop is.
+enum Conn {
+    /// Accepted, and has not said hello.
+    HalfOpen { since: Nanos },
+    /// Dialled as a member, and not welcomed yet.
+    Greeted { to: MemberId, is_data: bool, since: Nanos },
+    /// The control connection to a member.
+    Peer(MemberId),
+    /// A node that wants to join asks us.
+    Joiner,
+    /// We ask a member of the ring that we want to join.
+    Seed,
+    /// On its way to a worker.
+    Leaving(Destination),
+}
+
+#[derive(Clone, Copy)]
+enum Destination {
+    Client,
+    Data(MemberId),
+}
+
+/// What is known of the connections to one member.
+#[derive(Default)]
+struct Peer {
+    control: Option<Arc<Link>>,
+    dialling_control: bool,
+    dialling_data: bool,
+    failures: u32,
+    retry_at: Nanos,
+}
+
+enum Dial {
+    Member { mid: MemberId, is_data: bool },
+    Seed,
+}
+
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    inputs: Receiver<ControlInput>,
+    conns: HashMap<ConnId, Conn>,
+    dials: HashMap<DialId, Dial>,
+    peers: BTreeMap<MemberId, Peer>,
+    coordinator: Option<Coordinator>,
+    joining: Option<Joining>,
+    /// Told once when the node is a member, or why it is not going to be.
+    started: Option<Sender<Result<()>>>,
+    rng: Rng,
+    next_worker: usize,
+    publish_at: Nanos,
+    gossip_at: Nanos,
+    retry_at: Nanos,
+}
+
+impl Control {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inputs: Receiver<ControlInput>,
+        coordinator: Option<Coordinator>,
+        started: Sender<Result<()>>,
+    ) -> Self {
+        Self {
+            shared,
+            inputs,
+            conns: HashMap::new(),
+            dials: HashMap::new(),
+            peers: BTreeMap::new(),
+            coordinator,
+            joining: None,
+            started: Some(started),
+            rng: Rng::new(sys::random_u64()),
+            next_worker: 0,
+            publish_at: Nanos::ZERO,
+            gossip_at: Nanos::ZERO,
+            retry_at: Nanos::ZERO,
+        }
+    }
+
+    /// Reports the outcome of starting, the first time.
+    pub(super) fn report_started(&mut self, result: Result<()>) {
+        if let Some(started) = self.started.take() {
+            let _ = started.send(result);
+        }
+    }
+
+    /// A turn in the node's membership; `None` while standing by.
+    fn turn(&self) -> Option<Turn> {
+        Some(Turn::new(Arc::clone(&self.shared), self.shared.membership()?))
+    }
+
+    fn handle_inputs(&mut self, ctx: &mut Context) {
+        while let Ok(input) = self.inputs.try_recv() {
+            match input {
+                ControlInput::Propose(command) => self.submit_own(command),
+                ControlInput::Invite { reply, cluster, seeds } => {
+                    self.on_invite(ctx, reply, cluster, seeds);
+                }
+                ControlInput::Drop { reply, mid } => self.on_drop(&reply, mid),
+                ControlInput::DataDown(mid) => {
+                    if let Some(peer) = self.peers.get_mut(&mid) {
+                        peer.retry_at = Nanos::ZERO;
+                        self.retry_at = Nanos::ZERO;
+                    }
+                }
+                ControlInput::Stop => ctx.stop(),
+            }
+        }
+    }
+
+    fn on_control(&mut self, ctx: &mut Context, link: &Arc<Link>, frame: &[u8]) -> Flow {
+        let msg = match ControlMsg::decode(frame) {
+            Ok(msg) => msg,
+            Err(error) => return Flow::Close(CloseReason::Local(error.0.into())),
+        };
+        let from = match self.conns.get(&link.id()) {
+            Some(Conn::Peer(mid)) => Some(*mid),
+            Some(Conn::Seed) => return self.on_seed_message(ctx, link, msg),
+            _ => None,
+        };
+        match (msg, from) {
+            (ControlMsg::MapWanted { have }, _) => self.send_map(ctx, link, have),
+            (ControlMsg::Submit { id, command }, _) => {
+                self.on_submit(ctx, link, from, id, &command);
+            }
+            (ControlMsg::Heartbeat { map_ver, sent_at, .. }, Some(_)) => {
+                self.on_heartbeat(ctx, link, map_ver, sent_at);
+            }
+            (ControlMsg::MapFull(map), Some(_)) => self.on_map(ctx, *map),
+            (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
+            // Answers that nobody waits for: leases come later, commands are proposed again.
+            (ControlMsg::HeartbeatAck { .. } | ControlMsg::Submitted { .. }, Some(_)) => {}
+            (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
+        }
+        Flow::Continue
+    }
+
+    fn send(&self, ctx: &mut Context, link: &Arc<Link>, msg: &ControlMsg) {
+        if link.push_frame(|out| msg.encode(out)).is_ok() {
+            ctx.flush_at_turn_end(link);
+        }
+    }
+
+    /// Closes connections that did not finish their handshake in time.
+    fn expire_handshakes(&mut self, ctx: &mut Context, now: Nanos) {
+        let limit = Duration::from_millis(crate::base::limits::HANDSHAKE_TIMEOUT_MS);
+        let overdue = |conn: &Conn| match conn {
+            Conn::HalfOpen { since } | Conn::Greeted { since, .. } => now.since(*since) > limit,
+            _ => false,
+        };
+        let late: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| overdue(conn)).map(|(id, _)| *id).collect();
+        for id in late {
+            ctx.close(id, CloseReason::Local("no handshake in time".into()));
+        }
+    }
+
+    /// Hands a connection to a worker.
+    fn give_away(&mut self, detached: Detached, destination: Destination) {
+        use super::worker::WorkerInput;
+        let Some(workers) = self.shared.workers.get() else { return };
+        let Some(worker) = workers.get(self.next_worker % workers.len().max(1)) else { return };
+        self.next_worker = self.next_worker.wrapping_add(1);
+        let input = match destination {
+            Destination::Client => WorkerInput::Client(detached),
+            Destination::Data(mid) => {
+                let Some(member) = self.shared.membership() else { return };
+                WorkerInput::Peer { connection: detached, mid, me: member.me }
+            }
+        };
+        // A full queue closes the connection: its other end tries again.
+        let _ = worker.inputs.try_send(input);
+        worker.waker.wake();
+    }
+}
+
+impl Handler for Control {
+    fn on_accept(&mut self, ctx: &mut Context, _: ListenerId, socket: Socket) {
+        let half_open = |conn: &&Conn| matches!(conn, Conn::HalfOpen { .. });
+        if self.conns.values().filter(half_open).count() >= HALF_OPEN_MAX {
+            return;
+        }
+        if let Ok(link) = ctx.add(socket, ConnectionOptions::default()) {
+            self.conns.insert(link.id(), Conn::HalfOpen { since: ctx.now() });
+        }
+    }
+
+    fn on_frame(&mut self, ctx: &mut Context, link: &Arc<Link>, frame: &[u8]) -> Flow {
+        match self.conns.get(&link.id()) {
+            Some(Conn::HalfOpen { .. }) => self.on_hello(ctx, link, frame),
+            Some(Conn::Greeted { to, is_data, .. }) => {
+                let (to, is_data) = (*to, *is_data);
+                self.on_welcome(ctx, link, to, is_data, frame)
+            }
+            Some(Conn::Peer(_) | Conn::Joiner) => self.on_control(ctx, link, frame),
+            Some(Conn::Seed) => self.on_seed_frame(ctx, link, frame),
+            Some(Conn::Leaving(_)) | None => Flow::Continue,
+        }
+    }
+
+    fn on_detached(&mut self, _: &mut Context, detached: Detached) {
+        let Some(id) = detached.link().map(|link| link.id()) else { return };
+        if let Some(Conn::Leaving(destination)) = self.conns.remove(&id) {
+            self.give_away(detached, destination);
+        }
+    }
+
+    fn on_closed(&mut self, ctx: &mut Context, link: &Arc<Link>, reason: CloseReason) {
+        match self.conns.remove(&link.id()) {
+            Some(Conn::Peer(mid)) => {
+                log::info!("control connection to member {mid} closed: {reason}");
+                if let Some(peer) = self.peers.get_mut(&mid) {
+                    if peer.control.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+                        peer.control = None;
+                    }
+                }
+            }
+            Some(Conn::Greeted { to, is_data, .. }) => self.dial_failed(ctx, to, is_data),
+            Some(Conn::Seed) => self.seed_failed(ctx, &reason.to_string()),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, ctx: &mut Context, dial: DialId, socket: Socket) {
+        match self.dials.remove(&dial) {
+            Some(Dial::Member { mid, is_data }) => self.greet_member(ctx, socket, mid, is_data),
+            Some(Dial::Seed) => self.greet_seed(ctx, socket),
+            None => {}
+        }
+    }
+
+    fn on_connect_failed(&mut self, ctx: &mut Context, dial: DialId, error: crate::base::Error) {
+        match self.dials.remove(&dial) {
+            Some(Dial::Member { mid, is_data }) => self.dial_failed(ctx, mid, is_data),
+            Some(Dial::Seed) => self.seed_failed(ctx, error.message()),
+            None => {}
+        }
+    }
+
+    fn on_wake(&mut self, ctx: &mut Context) {
+        self.handle_inputs(ctx);
+    }
+
+    fn next_timeout(&self) -> Option<Nanos> {
+        let mut next = self.gossip_at.min(self.retry_at);
+        if self.has_news() {
+            next = next.min(self.publish_at);
+        }
+        if let Some(joining) = &self.joining {
+            next = next.min(joining.next_timeout());
+        }
+        Some(next)
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context, now: Nanos) {
+        self.drive_join(ctx, now);
+        if now >= self.retry_at {
+            self.retry_at = now + Duration::from_millis(50);
+            self.dial_peers(ctx, now);
+        }
+        if now >= self.gossip_at {
+            self.gossip_at = now + GOSSIP;
+            self.expire_handshakes(ctx, now);
+            self.gossip(ctx, now);
+        }
+    }
+
+    fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {
+        self.publish(ctx, now);
+    }
+}

@@ -1,0 +1,275 @@
+//! Following the map, and running the coordinator where the map says so.
+
+use std::sync::Arc;
+
+use super::{AdminReply, Control, PUBLISH_EVERY};
+use crate::base::{MemberId, Nanos, PartitionId, Status, Ver};
+use crate::net::{CloseReason, Context, Link};
+use crate::node::shared::{Membership, row};
+use crate::node::turn::Turn;
+use crate::proto::Coordinator;
+use crate::ring::{MapDelta, RingMap};
+use crate::wire::{Applied, Command, ControlMsg, Rejection};
+
+impl Control {
+    /// Becomes a member: of a ring created here, or of the one that was joined.
+    pub(in crate::node) fn become_member(&mut self, me: MemberId, map: RingMap, is_creator: bool) {
+        let map = Arc::new(map);
+        let member = Arc::new(Membership::new(me, Arc::clone(&map)));
+        let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(&member));
+        for pid in member.partitions() {
+            turn.visit(pid, |replica, at, out| {
+                if is_creator {
+                    replica.bootstrap();
+                }
+                if let Some(row) = row(&map, pid) {
+                    replica.adopt(at, row, out);
+                }
+            });
+        }
+        turn.finish();
+        self.shared.set_membership(Some(member));
+        self.retry_at = Nanos::ZERO;
+        log::info!("member {me} of ring {}", map.cluster);
+        self.report_started(Ok(()));
+    }
+
+    /// The ring goes on without this node: it stands by, empty.
+    pub(super) fn leave_ring(&mut self, ctx: &mut Context) {
+        let Some(member) = self.shared.membership() else { return };
+        log::info!("member {} has left ring {}", member.me, member.map().cluster);
+        self.shared.set_membership(None);
+        self.coordinator = None;
+        for (_, link) in member.peer_links() {
+            link.close(CloseReason::Local("left the ring".into()));
+        }
+        for (_, peer) in std::mem::take(&mut self.peers) {
+            if let Some(link) = peer.control {
+                ctx.close_after_flush(link.id(), CloseReason::Local("left the ring".into()));
+            }
+        }
+        self.shared.release_memory();
+    }
+
+    pub(super) fn on_map(&mut self, ctx: &mut Context, map: RingMap) {
+        let Some(member) = self.shared.membership() else { return };
+        let mine = member.map();
+        let same_ring = map.cluster == mine.cluster && map.generation == mine.generation;
+        if same_ring && map.params == mine.params && map.ver > mine.ver {
+            self.adopt(ctx, &member, map, None);
+        }
+    }
+
+    pub(super) fn on_delta(&mut self, ctx: &mut Context, link: &Arc<Link>, delta: &MapDelta) {
+        let Some(member) = self.shared.membership() else { return };
+        let mine = member.map();
+        if delta.ver <= mine.ver {
+            return;
+        }
+        match delta.apply(&mine) {
+            Some(map) => {
+                let changed = delta.parts.iter().map(|(pid, _)| *pid).collect();
+                self.adopt(ctx, &member, map, Some(changed));
+            }
+            None => self.send(ctx, link, &ControlMsg::MapWanted { have: mine.ver }),
+        }
+    }
+
+    /// A1: stores the map, then tells the replicas, then acts on it.
+    fn adopt(
+        &mut self,
+        ctx: &mut Context,
+        member: &Arc<Membership>,
+        map: RingMap,
+        changed: Option<Vec<PartitionId>>,
+    ) {
+        let old = member.map();
+        let map = Arc::new(map);
+        if !map.members.contains_key(&member.me) {
+            return self.leave_ring(ctx);
+        }
+        member.set_map(Arc::clone(&map));
+        let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(member));
+        // A change of what all rows share concerns all replicas.
+        let pids = changed.filter(|_| old.required == map.required);
+        for pid in pids.unwrap_or_else(|| member.partitions().collect()) {
+            turn.visit(pid, |replica, at, out| {
+                if let Some(row) = row(&map, pid) {
+                    replica.adopt(at, row, out);
+                }
+            });
+        }
+        turn.finish();
+        self.drop_strangers(ctx, member, &map);
+        if map.voters.contains(&member.me) && self.coordinator.is_none() {
+            log::info!("member {} runs the coordinator now", member.me);
+            self.coordinator = Some(Coordinator::resume(member.me, (*map).clone()));
+        }
+        if old.members.len() != map.members.len() {
+            self.retry_at = Nanos::ZERO;
+        }
+    }
+
+    /// Closes connections to nodes that are no members any more.
+    fn drop_strangers(&mut self, ctx: &mut Context, member: &Membership, map: &RingMap) {
+        let reason = || CloseReason::Local("no member any more".into());
+        for (mid, link) in member.peer_links() {
+            if !map.members.contains_key(&mid) {
+                link.close(reason());
+            }
+        }
+        self.peers.retain(|mid, peer| {
+            let stays = map.members.contains_key(mid);
+            if let Some(link) = peer.control.as_ref().filter(|_| !stays) {
+                // What was pushed before, the map that says so, shall still arrive.
+                ctx.close_after_flush(link.id(), reason());
+            }
+            stays
+        });
+    }
+
+    /// A command of a replica of this node.
+    pub(super) fn submit_own(&mut self, command: Command) {
+        let Some(member) = self.shared.membership() else { return };
+        if let Some(coordinator) = &mut self.coordinator {
+            // Overtaken commands do nothing; the replica decides again by the next map.
+            let _ = coordinator.submit(member.me, &command);
+            return;
+        }
+        let voter = member.map().voters.first().copied();
+        let link = voter.and_then(|mid| self.peers.get(&mid)?.control.clone());
+        if let Some(link) = link {
+            let submit = ControlMsg::Submit { id: 0, command };
+            if link.push_frame(|out| submit.encode(out)).is_ok() {
+                link.flush();
+            }
+        }
+    }
+
+    /// A command that came over a connection: of a member, or of a node that wants to join.
+    pub(super) fn on_submit(
+        &mut self,
+        ctx: &mut Context,
+        link: &Arc<Link>,
+        from: Option<MemberId>,
+        id: u64,
+        command: &Command,
+    ) {
+        let Some(coordinator) = &mut self.coordinator else {
+            return self.answer_submit(ctx, link, id, Err("the coordinator is elsewhere".into()));
+        };
+        let outcome = match (from, command) {
+            (Some(mid), _) => coordinator.submit(mid, command),
+            (None, Command::Join(info)) => match crate::net::Address::parse(&info.addr) {
+                Ok(_) => coordinator.operate(command),
+                Err(error) => Err(Rejection::Refused(error.message().into())),
+            },
+            (None, _) => Err(Rejection::Refused("only members may do that".into())),
+        };
+        if matches!(outcome, Ok(Applied::Admitted(_))) {
+            // The new member asks for the map next, and must find itself in it.
+            self.publish_at = Nanos::ZERO;
+            let now = ctx.now();
+            self.publish(ctx, now);
+        }
+        self.answer_submit(ctx, link, id, outcome.map_err(|rejection| rejection.to_string()));
+    }
+
+    fn answer_submit(
+        &self,
+        ctx: &mut Context,
+        link: &Arc<Link>,
+        id: u64,
+        outcome: Result<Applied, String>,
+    ) {
+        if id == 0 {
+            return;
+        }
+        let (admitted, status, text) = match outcome {
+            Ok(Applied::Admitted(mid)) => (mid, Status::Ok, String::new()),
+            Ok(Applied::Changed) => (MemberId::ZERO, Status::Ok, String::new()),
+            Err(why) => (MemberId::ZERO, Status::Refused, why),
+        };
+        let status = status.code();
+        self.send(ctx, link, &ControlMsg::Submitted { id, admitted, status, text });
+    }
+
+    /// A client wants a member dropped.
+    pub(super) fn on_drop(&mut self, reply: &AdminReply, mid: MemberId) {
+        let Some(coordinator) = &mut self.coordinator else {
+            return reply.send(Status::Unavailable, "this node does not run the coordinator");
+        };
+        match coordinator.operate(&Command::Leave { mid }) {
+            Ok(_) => reply.send(Status::Ok, ""),
+            Err(Rejection::Stale) => reply.send(Status::NoSuchMember, "no such member"),
+            Err(Rejection::Refused(why)) => reply.send(Status::Refused, &why),
+        }
+    }
+
+    /// Whether the coordinator has changes that nobody has seen.
+    pub(super) fn has_news(&self) -> bool {
+        let published = self.shared.membership().map_or(Ver::ZERO, |member| member.map_ver());
+        self.coordinator.as_ref().is_some_and(|c| c.map().ver > published)
+    }
+
+    /// Lets the coordinator plan, and publishes what it changed: to everybody, then here.
+    pub(super) fn publish(&mut self, ctx: &mut Context, now: Nanos) {
+        let Some(member) = self.shared.membership() else { return };
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if now < self.publish_at {
+            return;
+        }
+        coordinator.plan();
+        let Some(delta) = coordinator.take_delta() else { return };
+        let map = coordinator.map().clone();
+        if !coordinator.is_active() {
+            self.coordinator = None;
+        }
+        self.publish_at = now + PUBLISH_EVERY;
+        let changed = delta.parts.iter().map(|(pid, _)| *pid).collect();
+        let mut bytes = Vec::new();
+        ControlMsg::MapDelta(Box::new(delta)).encode(&mut bytes);
+        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
+            if link.push_frame(|out| out.extend_from_slice(&bytes)).is_ok() {
+                ctx.flush_at_turn_end(link);
+            }
+        }
+        self.adopt(ctx, &member, map, Some(changed));
+    }
+
+    pub(super) fn send_map(&self, ctx: &mut Context, link: &Arc<Link>, have: Ver) {
+        let Some(map) = self.shared.membership().map(|member| member.map()) else { return };
+        if map.ver > have {
+            self.send(ctx, link, &ControlMsg::MapFull(Box::new((*map).clone())));
+        }
+    }
+
+    pub(super) fn heartbeat(&self, ctx: &mut Context, link: &Arc<Link>) {
+        let Some(member) = self.shared.membership() else { return };
+        let (map_ver, sent_at) = (member.map_ver(), ctx.now());
+        self.send(ctx, link, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
+    }
+
+    pub(super) fn on_heartbeat(
+        &mut self,
+        ctx: &mut Context,
+        link: &Arc<Link>,
+        theirs: Ver,
+        echo: Nanos,
+    ) {
+        let Some(member) = self.shared.membership() else { return };
+        let map = member.map();
+        if theirs > map.ver {
+            self.send(ctx, link, &ControlMsg::MapWanted { have: map.ver });
+        }
+        let (epoch, map_ver) = (map.epoch, map.ver);
+        self.send(ctx, link, &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: false });
+    }
+
+    /// Tells every member the version of our map, so that a lost map is asked for again.
+    pub(super) fn gossip(&self, ctx: &mut Context, _: Nanos) {
+        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
+            self.heartbeat(ctx, link);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Nodes of one process that form a real ring over loopback.
+
+use std::time::{Duration, Instant};
+
+use super::drive::{drive, refusal};
+use super::local::Node;
+use super::{Lookup, NodeConfig, Start};
+use crate::base::{Error, Result, Rng, Status};
+use crate::ring::Params;
+use crate::wire::{Op, Reply};
+
+fn config(start: Start) -> NodeConfig {
+    let params = Params { partitions: 64, ..Params::default() };
+    NodeConfig { start, params, ..NodeConfig::default() }
+}
+
+fn ring_of(count: usize) -> Vec<Node> {
+    let first = Node::start(config(Start::Create)).unwrap();
+    let seed = first.address();
+    let mut nodes = vec![first];
+    for _ in 1..count {
+        nodes.push(Node::start(config(Start::Join(vec![seed.clone()]))).unwrap());
+    }
+    nodes.iter().for_each(|node| wait_settled(node, count));
+    nodes
+}
+
+fn wait_settled(node: &Node, members: usize) {
+    let begin = Instant::now();
+    let settled = || {
+        let map = node.map()?;
+        let in_sync = map.parts.iter().all(|part| part.isr.len() == members.min(3));
+        (map.members.len() == members && map.is_settled() && in_sync).then_some(())
+    };
+    while settled().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", node.map().unwrap().parts[0]);
+        std::thread::yield_now();
+    }
+}
+
+fn run(node: &Node, ops: &[Op<'_>]) -> Vec<Result<Option<Vec<u8>>>> {
+    let mut results: Vec<_> = ops.iter().map(|_| Err(Status::Internal.into())).collect();
+    let mut rng = Rng::new(1);
+    let mut transport = node.transport(Lookup::Direct);
+    let until = crate::net::sys::boottime() + Duration::from_secs(5);
+    drive(&mut transport, ops, until, &mut rng, &mut |at, result| {
+        results[at] = result.and_then(|reply| match refusal(reply) {
+            Some(error) => Err(error),
+            None => Ok(value_of(reply)),
+        });
+    })
+    .unwrap();
+    results
+}
+
+fn value_of(reply: &Reply<'_>) -> Option<Vec<u8>> {
+    match reply {
+        Reply::Value(value) => Some(value.to_vec()),
+        Reply::Done => Some(b"done".to_vec()),
+        _ => None,
+    }
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
+    Op::Put { key, value, ttl_ms: 0, if_absent: false }
+}
+
+#[test]
+fn three_nodes_agree_on_what_any_of_them_wrote() {
+    let nodes = ring_of(3);
+    let keys: Vec<Vec<u8>> = (0..500).map(|i| format!("key {i}").into_bytes()).collect();
+    let puts: Vec<Op<'_>> = keys.iter().map(|key| put(key, key)).collect();
+    assert!(run(&nodes[0], &puts).iter().all(|result| result.is_ok()));
+    let gets: Vec<Op<'_>> = keys.iter().map(|key| Op::Get { key }).collect();
+    for node in &nodes {
+        for (key, result) in keys.iter().zip(run(node, &gets)) {
+            assert_eq!(result.unwrap().as_ref(), Some(key));
+        }
+    }
+    nodes.iter().for_each(Node::close);
+    let closed: Error = nodes[0].check_open().unwrap_err();
+    assert_eq!(closed.status(), Status::Closed);
+}
+
+#[test]
+fn a_ring_of_one_needs_nobody() {
+    let node = Node::start(config(Start::Create)).unwrap();
+    let results = run(&node, &[put(b"k", b"v"), Op::Get { key: b"k" }, Op::Delete { key: b"k" }]);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(node.read(b"k", &mut |value: &[u8]| value.to_vec()), Some(None));
+}
