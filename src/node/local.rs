@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 
 use super::calls::Mailbox;
 use super::config::{Lookup, NodeConfig, Start};
-use super::control::{Control, ControlInput};
+use super::control::Control;
 use super::drive::{Event, Transport};
 use super::shared::{Shared, WorkerHandle};
 use super::turn::{LOCAL, Turn};
-use super::worker::{Worker, WorkerInput};
+use super::worker::Worker;
 use crate::base::limits::{COMMANDS_MAX, CONNECTIONS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status, Ver};
 use crate::net::{Address, Budget, Handler, Listener, Reactor, ReactorOptions, sys};
@@ -127,19 +127,7 @@ impl Node {
     /// Stops the node's threads and waits for them. Idempotent. Must not be called from one of
     /// the node's own threads.
     pub(super) fn close(&self) {
-        let shared = &self.0.shared;
-        shared.set_closed();
-        shared.tell_control(ControlInput::Stop);
-        for worker in shared.workers.get().into_iter().flatten() {
-            let _ = worker.inputs.try_send(WorkerInput::Stop);
-            worker.waker.wake();
-        }
-        let threads = std::mem::take(&mut *self.0.threads.lock());
-        for thread in threads {
-            let _ = thread.join(); // A panic was caught and reported by the thread itself.
-        }
-        shared.set_membership(None);
-        shared.targets.write().clear();
+        self.0.close();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -191,21 +179,22 @@ impl Node {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let threads = Mutex::new(std::mem::take(self.threads.get_mut()));
-        Node(Arc::new(Inner { shared, threads })).close_once();
+impl Inner {
+    fn close(&self) {
+        self.shared.set_closed();
+        self.shared.wake_all();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            let _ = thread.join(); // A panic was caught and reported by the thread itself.
+        }
+        self.shared.set_membership(None);
+        self.shared.targets.write().clear();
     }
 }
 
-impl Node {
-    /// Closes without running `Inner::drop` for ever.
-    fn close_once(self) {
-        if !self.0.threads.lock().is_empty() {
-            self.close();
-        }
-        std::mem::forget(self);
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

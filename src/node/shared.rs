@@ -219,6 +219,16 @@ impl Shared {
         sent
     }
 
+    /// Wakes every thread of the node: each looks whether the node is closed.
+    pub(super) fn wake_all(&self) {
+        if let Some((_, waker)) = self.control.get() {
+            waker.wake();
+        }
+        for worker in self.workers.get().into_iter().flatten() {
+            worker.waker.wake();
+        }
+    }
+
     /// The circumstances, sampled now.
     pub(super) fn moment(&self) -> Moment {
         let limit = self.config.memory_bytes_max;
@@ -271,6 +281,7 @@ impl Shared {
         log::error!("{what}");
         let _ = self.failure.set(what);
         self.set_closed();
+        self.wake_all();
     }
 
     pub(super) fn check_open(&self) -> Result<()> {

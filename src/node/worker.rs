@@ -12,7 +12,7 @@ use super::turn::Turn;
 use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
 use crate::base::{MemberId, Nanos, Status};
 use crate::net::{CloseReason, ConnId, Context, Detached, Flow, Handler, Link, ListenerId, Socket};
-use crate::proto::{Caller, Outbox};
+use crate::proto::{Caller, Moment, Outbox, Replica};
 use crate::wire::client::NodeStats;
 use crate::wire::{ClientMsg, PeerMsg, Reply, ServerMsg};
 
@@ -236,10 +236,9 @@ impl Worker {
             }
             msg => {
                 if let Some(pid) = msg.partition() {
-                    let receive =
-                        |replica: &mut crate::proto::Replica, at, out: &mut dyn Outbox| {
-                            replica.receive(at, from, &msg, out);
-                        };
+                    let receive = |replica: &mut Replica, at, out: &mut dyn Outbox| {
+                        replica.receive(at, from, &msg, out);
+                    };
                     turn.visit(pid, receive);
                 }
             }
@@ -248,21 +247,14 @@ impl Worker {
     }
 
     /// Runs `f` on each of this worker's replicas that has `flag` set.
-    fn each_flagged(
-        &mut self,
-        flag: u8,
-        f: impl Fn(&mut crate::proto::Replica, crate::proto::Moment, &mut dyn Outbox),
-    ) -> bool {
+    fn each_flagged(&mut self, flag: u8, f: impl Fn(&mut Replica, Moment, &mut dyn Outbox)) {
         let (index, count) = (self.index, self.count);
-        let Some(turn) = self.turn() else { return false };
+        let Some(turn) = self.turn() else { return };
         let member: Arc<Membership> = Arc::clone(turn.member());
         let mine = member.partitions().skip(index).step_by(count);
-        let mut any = false;
         for pid in mine.filter(|pid| member.flags(*pid) & flag != 0) {
             turn.visit(pid, &f);
-            any = true;
         }
-        any
     }
 }
 
@@ -297,8 +289,10 @@ impl Handler for Worker {
                 WorkerInput::Peer { connection, mid, me } => {
                     self.add_peer(ctx, connection, mid, me);
                 }
-                WorkerInput::Stop => ctx.stop(),
             }
+        }
+        if self.shared.is_closed() {
+            ctx.stop();
         }
     }
 
@@ -312,11 +306,10 @@ impl Handler for Worker {
     fn on_timer(&mut self, _: &mut Context, now: Nanos) {
         if self.shared.streaming.load(Ordering::Relaxed) && now >= self.next_stream {
             self.next_stream = now + STREAM_RETRY;
-            // A visit is enough: the turn flushes what it visited.
-            let any = self.each_flagged(STREAMING, |_, _, _| {});
-            if !any && self.count == 1 {
-                self.shared.streaming.store(false, Ordering::Relaxed);
-            }
+            // A visit is enough: the turn flushes what it visited. Visits of streaming replicas
+            // set the mark again.
+            self.shared.streaming.store(false, Ordering::Relaxed);
+            self.each_flagged(STREAMING, |_, _, _| {});
         }
         if now >= self.next_tick {
             self.next_tick = now + Duration::from_millis(TICK_MS);
@@ -326,8 +319,5 @@ impl Handler for Worker {
 
     fn on_turn_end(&mut self, _: &mut Context, _: Nanos) {
         self.finish_turn();
-        if self.shared.is_closed() {
-            log::debug!("worker {} sees the node closing", self.index);
-        }
     }
 }

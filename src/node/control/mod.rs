@@ -61,8 +61,6 @@ pub(super) enum ControlInput {
     Drop { reply: AdminReply, mid: MemberId },
     /// The data connection to that member broke.
     DataDown(MemberId),
-    /// End.
-    Stop,
 }
 
 /// What a connection of this loop is.
@@ -169,7 +167,6 @@ impl Control {
                         self.retry_at = Nanos::ZERO;
                     }
                 }
-                ControlInput::Stop => ctx.stop(),
             }
         }
     }
@@ -305,6 +302,9 @@ impl Handler for Control {
 
     fn on_wake(&mut self, ctx: &mut Context) {
         self.handle_inputs(ctx);
+        if self.shared.is_closed() {
+            ctx.stop();
+        }
     }
 
     fn next_timeout(&self) -> Option<Nanos> {
