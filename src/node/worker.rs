@@ -25,8 +25,6 @@ pub(super) enum WorkerInput {
     Client(Detached),
     /// Serve this data connection of the member, in the membership of that id.
     Peer { connection: Detached, mid: MemberId, me: MemberId },
-    /// End.
-    Stop,
 }
 
 /// What `Link::tag` says of a worker's connection: 0 for a client, else the peer's id.
