@@ -298,8 +298,8 @@ impl Context {
         }
     }
 
-    /// Whether to stop reading while the outgoing buffer is above its high mark. Two peers that both
-    /// did so could wait for each other for ever, so it is for clients only.
+    /// Whether to stop reading while the outgoing buffer is above its high mark. Two peers that
+    /// both did so could wait for each other for ever, so it is for clients only.
     pub fn set_pause_when_high(&mut self, id: ConnId, pause: bool) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.pause_when_high = pause;

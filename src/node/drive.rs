@@ -60,9 +60,9 @@ struct Pending {
     state: State,
 }
 
-/// Drives `ops` until each is answered or `until` has passed. `done` is called exactly once for each
-/// operation, with its index. An `Err` of the whole means that the handle is closed or the call
-/// was interrupted; `done` was then not called for the rest.
+/// Drives `ops` until each is answered or `until` has passed. `done` is called exactly once for
+/// each operation, with its index. An `Err` of the whole means that the handle is closed or the
+/// call was interrupted; `done` was then not called for the rest.
 pub(super) fn drive(
     transport: &mut dyn Transport,
     ops: &[Op<'_>],
