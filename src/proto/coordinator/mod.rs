@@ -12,6 +12,8 @@
 //! with the consensus core; the commands and the map stay the same.
 
 mod machine;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
