@@ -51,13 +51,18 @@ impl MapDelta {
         }
     }
 
-    /// The map that it leads to from `map`; `None` if it is for another ring or version, or does
-    /// not lead to a sound map.
+    /// The map that it leads to from `map`; `None` if it is for another ring or version, turns
+    /// back what only grows, or does not lead to a sound map.
+    ///
+    /// Like every map, the result may name members in its rows that it does not list: the rows of
+    /// lost partitions do. They are looked up with `get`, and an unknown one cannot be reached.
     pub fn apply(&self, map: &RingMap) -> Option<RingMap> {
         if self.cluster != map.cluster
             || self.generation != map.generation
             || self.from != map.ver
             || self.ver <= map.ver
+            || self.epoch < map.epoch
+            || self.next_mid < map.next_mid
         {
             return None;
         }
@@ -71,7 +76,11 @@ impl MapDelta {
             next.members.clone_from(members);
         }
         for (pid, part) in &self.parts {
-            next.parts.get_mut(pid.0 as usize)?.clone_from(part);
+            let row = next.parts.get_mut(pid.0 as usize)?;
+            if part.cfg < row.cfg || part.resets < row.resets {
+                return None; // Accepted, it would unfence what an older configuration sent.
+            }
+            row.clone_from(part);
         }
         next.check_invariants().ok()?;
         Some(next)

@@ -3,6 +3,7 @@
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::map::{decode_map, encode_map};
 use super::replica::decode_key;
+use crate::base::limits::{MEMBERS_MAX, NAME_BYTES_MAX, PARTITIONS_MAX, SCAN_PAGE_ITEMS_MAX};
 use crate::base::{ClusterId, MemberId, PartitionId, Ver};
 use crate::ring::RingMap;
 
@@ -218,6 +219,9 @@ impl<'a> Request<'a> {
         let session =
             if flags & FLAG_SESSION != 0 { Session::decode(r)? } else { Session::default() };
         let option = flags & FLAG_OPTION != 0;
+        if option && !matches!(code, PUT | SCAN) {
+            return Err(DecodeError("flags"));
+        }
         let op = match code {
             GET => Op::Get { key: decode_key(r)? },
             GET_LOCAL => Op::GetLocal { key: decode_key(r)? },
@@ -258,6 +262,9 @@ pub struct Page<'a> {
     /// Keys with their values (empty if only keys were asked for).
     pub items: Vec<(&'a [u8], &'a [u8])>,
 }
+
+/// Bytes of the smallest pair of a page: key length, a key of one byte, value length.
+const PAGE_ITEM_BYTES_MIN: usize = 7;
 
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -387,10 +394,13 @@ impl<'a> Reply<'a> {
     fn decode_page(r: &mut Reader<'a>) -> Decoded<Page<'a>> {
         let more = r.bool("more")?;
         let cursor = (r.u64("cursor")?, r.u32("cursor")?);
-        let count = r.count(6, "items")?;
+        if !more && cursor != (0, 0) {
+            return Err(DecodeError("cursor"));
+        }
+        let count = r.bounded_count(PAGE_ITEM_BYTES_MIN, SCAN_PAGE_ITEMS_MAX, "items")?;
         let mut items = Vec::with_capacity(count);
         for _ in 0..count {
-            items.push((r.short_bytes("key")?, r.bytes("value")?));
+            items.push((decode_key(r)?, r.bytes("value")?));
         }
         Ok(Page { next: more.then_some(cursor), items })
     }
@@ -541,8 +551,11 @@ impl<'a> ClientMsg<'a> {
             INVITE => {
                 let id = r.u64("id")?;
                 let cluster = ClusterId(r.u128("cluster")?);
-                let count = r.count(2, "seeds")?;
-                let seeds = (0..count).map(|_| r.text("seed")).collect::<Decoded<_>>()?;
+                let count = r.bounded_count(2, MEMBERS_MAX, "seeds")?;
+                let mut seeds = Vec::with_capacity(count);
+                for _ in 0..count {
+                    seeds.push(r.bounded_text(NAME_BYTES_MAX, "seed")?);
+                }
                 ClientMsg::Invite { id, cluster, seeds }
             }
             DROP_MEMBER => ClientMsg::DropMember { id: r.u64("id")?, mid: MemberId(r.u64("mid")?) },
@@ -632,7 +645,8 @@ fn decode_stats(r: &mut Reader<'_>) -> Decoded<NodeStats> {
         bytes_moved_in: r.u64("bytes moved in")?,
         partitions: Vec::new(),
     };
-    let count = r.count(20, "partitions")?;
+    let count = r.bounded_count(20, PARTITIONS_MAX as usize, "partitions")?;
+    stats.partitions.reserve_exact(count);
     for _ in 0..count {
         let row = (PartitionId(r.u32("pid")?), r.u64("keys")?, r.u64("bytes")?);
         stats.partitions.push(row);

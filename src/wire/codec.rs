@@ -96,6 +96,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.short_bytes(field)?).map_err(|_| DecodeError(field))
     }
 
+    /// Short bytes that are UTF-8, at most `max` of them.
+    pub fn bounded_text(&mut self, max: usize, field: &'static str) -> Decoded<&'a str> {
+        let text = self.text(field)?;
+        if text.len() <= max { Ok(text) } else { Err(DecodeError(field)) }
+    }
+
     /// A count of elements of which each takes at least `element_bytes`: refused if the message
     /// cannot hold that many, so that a hostile count never sizes an allocation.
     pub fn count(&mut self, element_bytes: usize, field: &'static str) -> Decoded<usize> {
@@ -104,6 +110,18 @@ impl<'a> Reader<'a> {
             Some(bytes) if bytes <= self.rest.len() => Ok(count),
             _ => Err(DecodeError(field)),
         }
+    }
+
+    /// A count of at most `max` elements. For elements that take more memory than bytes on the
+    /// wire: without the bound, a frame at the limit would cost many times its size.
+    pub fn bounded_count(
+        &mut self,
+        element_bytes: usize,
+        max: usize,
+        field: &'static str,
+    ) -> Decoded<usize> {
+        let count = self.count(element_bytes, field)?;
+        if count <= max { Ok(count) } else { Err(DecodeError(field)) }
     }
 
     /// Refuses trailing bytes.
@@ -132,7 +150,11 @@ pub trait Writer {
     /// A value: four bytes of length, then the bytes.
     fn put_bytes(&mut self, bytes: &[u8]);
     /// A text, cut at a character's boundary if it is longer than 65,535 bytes.
-    fn put_text(&mut self, text: &str);
+    fn put_text(&mut self, text: &str) {
+        self.put_text_cut(text, usize::from(u16::MAX));
+    }
+    /// A text, cut at a character's boundary if it is longer than `max` bytes.
+    fn put_text_cut(&mut self, text: &str, max: usize);
     /// A number of elements.
     fn put_count(&mut self, count: usize);
 }
@@ -163,8 +185,8 @@ impl Writer for Vec<u8> {
         self.put_u32(bytes.len() as u32);
         self.extend_from_slice(bytes);
     }
-    fn put_text(&mut self, text: &str) {
-        let mut end = text.len().min(usize::from(u16::MAX));
+    fn put_text_cut(&mut self, text: &str, max: usize) {
+        let mut end = text.len().min(max).min(usize::from(u16::MAX));
         while !text.is_char_boundary(end) {
             end -= 1;
         }

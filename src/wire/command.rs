@@ -1,9 +1,11 @@
 //! The coordinator's commands: what may be done to a ring map.
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
+use crate::base::limits::NAME_BYTES_MAX;
 use crate::base::{Cfg, LearnerId, MemberId, PartitionId};
 
-/// What a node says of itself when it joins.
+/// What a node says of itself when it joins. Its texts have at most `NAME_BYTES_MAX` bytes each,
+/// since every member's are part of the map that everyone holds: a longer one is malformed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinInfo {
     /// Its name.
@@ -235,9 +237,9 @@ impl JoinInfo {
 
     fn decode(r: &mut Reader<'_>) -> Decoded<Self> {
         Ok(Self {
-            name: r.text("name")?.to_owned(),
-            addr: r.text("addr")?.to_owned(),
-            zone: r.text("zone")?.to_owned(),
+            name: r.bounded_text(NAME_BYTES_MAX, "name")?.to_owned(),
+            addr: r.bounded_text(NAME_BYTES_MAX, "addr")?.to_owned(),
+            zone: r.bounded_text(NAME_BYTES_MAX, "zone")?.to_owned(),
             weight: r.u32("weight")?,
             position: r.u64("position")?,
             boot: r.u32("boot")?,

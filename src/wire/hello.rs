@@ -1,12 +1,16 @@
 //! The handshake: the first frame of every connection, and its answer.
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
+use crate::base::limits::HELLO_FRAME_BYTES_MAX;
 use crate::base::{ClusterId, MemberId, Ver};
 
 /// The first bytes of every connection.
 pub const MAGIC: [u8; 4] = *b"RKV\x01";
 /// Version of everything in this module's parent. Both sides must have the same.
 pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Longest sentence of a refusal: the whole answer must fit in a frame of the handshake.
+const REFUSAL_BYTES_MAX: usize = HELLO_FRAME_BYTES_MAX - (1 + 4 + 1 + 2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,8 @@ pub enum Welcome {
         status: i32,
         /// The dialler is no member of the answerer's newer map.
         not_a_member: bool,
-        /// The sentence that says why.
+        /// The sentence that says why; its end is cut off on the wire if the frame would be longer
+        /// than a handshake allows.
         text: String,
     },
 }
@@ -118,7 +123,7 @@ impl Welcome {
                 out.put_u8(0);
                 out.put_u32(*status as u32);
                 out.put_u8(u8::from(*not_a_member));
-                out.put_text(text);
+                out.put_text_cut(text, REFUSAL_BYTES_MAX);
             }
         }
     }
@@ -135,7 +140,7 @@ impl Welcome {
             0 => Welcome::Refused {
                 status: r.u32("status")? as i32,
                 not_a_member: r.bool("not a member")?,
-                text: r.text("text")?.to_owned(),
+                text: r.bounded_text(REFUSAL_BYTES_MAX, "text")?.to_owned(),
             },
             _ => return Err(DecodeError("welcome")),
         };

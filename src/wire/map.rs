@@ -14,6 +14,9 @@ use crate::ring::{
 const MEMBER_BYTES_MIN: usize = 8 + 3 * 2 + 4 + 8 + 4 + 2;
 const PART_BYTES_MIN: usize = 8 + 8 + 8 + 3 + 1 + 4;
 
+/// Slots of Redis Cluster: what this hash answers, whatever number of partitions a map claims.
+const CRC16_PARTITIONS: u32 = 16_384;
+
 /// Appends a whole map.
 pub fn encode_map(map: &RingMap, out: &mut Vec<u8>) {
     out.put_u128(map.cluster.0);
@@ -30,6 +33,10 @@ pub fn encode_map(map: &RingMap, out: &mut Vec<u8>) {
 }
 
 /// Reads a whole map; its invariants are checked.
+///
+/// Caveat: a row may name members that the map does not list. An honest map does so, too: the row
+/// of a lost partition keeps its last holders after they are forgotten. So callers look members up
+/// with `get` and take an unknown one for one that cannot be reached; nothing indexes by id.
 pub fn decode_map(r: &mut Reader<'_>) -> Decoded<RingMap> {
     let mut map = RingMap {
         cluster: ClusterId(r.u128("cluster")?),
@@ -93,10 +100,13 @@ pub fn decode_delta(r: &mut Reader<'_>) -> Decoded<MapDelta> {
     if r.bool("some members")? {
         delta.members = Some(decode_members(r)?);
     }
-    let count = r.count(4 + PART_BYTES_MIN, "parts")?;
+    let count = r.bounded_count(4 + PART_BYTES_MIN, PARTITIONS_MAX as usize, "parts")?;
     delta.parts.reserve_exact(count);
     for _ in 0..count {
         let pid = PartitionId(r.u32("pid")?);
+        if delta.parts.last().is_some_and(|(previous, _)| pid <= *previous) {
+            return Err(DecodeError("order of parts"));
+        }
         delta.parts.push((pid, decode_part(r)?));
     }
     Ok(delta)
@@ -141,6 +151,7 @@ fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
     let sound = params.partitions.is_power_of_two()
         && params.partitions <= PARTITIONS_MAX
         && (1..=COPIES_MAX).contains(&usize::from(params.copies))
+        && (params.hash != HashKind::Crc16 || params.partitions == CRC16_PARTITIONS)
         && (1..=params.copies).contains(&params.min_insync)
         && params.value_bytes_max as usize <= VALUE_BYTES_MAX;
     if sound { Ok(params) } else { Err(DecodeError("params")) }
@@ -152,8 +163,12 @@ fn encode_voters(voters: &[MemberId], out: &mut Vec<u8>) {
 }
 
 fn decode_voters(r: &mut Reader<'_>) -> Decoded<Vec<MemberId>> {
-    let count = r.count(8, "voters")?;
-    (0..count).map(|_| Ok(MemberId(r.u64("voter")?))).collect()
+    let count = r.bounded_count(8, MEMBERS_MAX, "voters")?;
+    let mut voters = Vec::with_capacity(count);
+    for _ in 0..count {
+        voters.push(MemberId(r.u64("voter")?));
+    }
+    Ok(voters)
 }
 
 fn encode_members(members: &BTreeMap<MemberId, Member>, out: &mut Vec<u8>) {
@@ -176,13 +191,16 @@ fn encode_members(members: &BTreeMap<MemberId, Member>, out: &mut Vec<u8>) {
 }
 
 fn decode_members(r: &mut Reader<'_>) -> Decoded<BTreeMap<MemberId, Member>> {
-    let count = r.count(MEMBER_BYTES_MIN, "members")?;
-    if count > MEMBERS_MAX {
-        return Err(DecodeError("number of members"));
-    }
+    let count = r.bounded_count(MEMBER_BYTES_MIN, MEMBERS_MAX, "members")?;
     let mut members = BTreeMap::new();
+    let mut previous = MemberId::ZERO;
     for _ in 0..count {
         let mid = MemberId(r.u64("mid")?);
+        // Zero is nobody, and a second row of a member would silently replace the first.
+        if mid <= previous {
+            return Err(DecodeError("order of members"));
+        }
+        previous = mid;
         let member = Member {
             name: r.text("name")?.to_owned(),
             addr: r.text("addr")?.to_owned(),
@@ -233,7 +251,11 @@ fn decode_part(r: &mut Reader<'_>) -> Decoded<Part> {
     }
     let mut learners = Vec::with_capacity(count);
     for _ in 0..count {
-        learners.push((MemberId(r.u64("learner")?), LearnerId(r.u64("lid")?)));
+        let learner = (MemberId(r.u64("learner")?), LearnerId(r.u64("lid")?));
+        if learners.iter().any(|(mid, _)| *mid == learner.0) {
+            return Err(DecodeError("learner"));
+        }
+        learners.push(learner);
     }
     Ok(Part {
         cfg,

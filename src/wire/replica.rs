@@ -2,7 +2,7 @@
 
 use super::client::{Reply, Request, Session};
 use super::codec::{DecodeError, Decoded, Reader, Writer};
-use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX};
 use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId};
 
 /// What an entry does to the table. Physical: a backup never evaluates a condition.
@@ -187,8 +187,8 @@ const FORWARD_REPLY: u8 = 0x29;
 
 /// Bytes of the smallest entry: tag, outcome, cfg.
 const ENTRY_BYTES_MIN: usize = 10;
-/// Bytes of the smallest item: key length, value length, version, expiry.
-const ITEM_BYTES_MIN: usize = 22;
+/// Bytes of the smallest item: key length, a key of one byte, value length, version, expiry.
+const ITEM_BYTES_MIN: usize = 23;
 
 impl<'a> PeerMsg<'a> {
     /// The partition that it is about; `None` for forwarded requests.
@@ -346,7 +346,7 @@ impl<'a> PeerMsg<'a> {
         let prev_ecfg = Cfg(r.u64("prev_ecfg")?);
         let commit = Seq(r.u64("commit")?);
         let last = Seq(r.u64("last")?);
-        let count = r.count(ENTRY_BYTES_MIN, "entries")?;
+        let count = r.bounded_count(ENTRY_BYTES_MIN, APPEND_ENTRIES_MAX, "entries")?;
         // Positions are not sent: entry i of the message is `prev + 1 + i`.
         if prev.0.checked_add(count as u64).is_none_or(|end| end > last.0) {
             return Err(DecodeError("entries beyond last"));
@@ -380,7 +380,6 @@ const EFFECT_NONE: u8 = 0;
 const EFFECT_PUT: u8 = 1;
 const EFFECT_PUT_EXPIRING: u8 = 2;
 const EFFECT_DELETE: u8 = 3;
-const EFFECT_MASK: u8 = 0x0F;
 const HAS_SESSION: u8 = 0x80;
 
 fn encode_entry(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
@@ -430,15 +429,22 @@ fn decode_entry<'a>(seq: Seq, r: &mut Reader<'a>) -> Decoded<EntryRef<'a>> {
             Effect::Put { expires_at_ms: 0, key: decode_key(r)?, value: r.bytes("value")? }
         }
         EFFECT_PUT_EXPIRING => Effect::Put {
-            expires_at_ms: r.u64("expiry")?,
+            expires_at_ms: decode_expiry(r)?,
             key: decode_key(r)?,
             value: r.bytes("value")?,
         },
         EFFECT_DELETE => Effect::Delete { key: decode_key(r)? },
         _ => return Err(DecodeError("entry tag")),
     };
-    debug_assert!(tag & EFFECT_MASK <= EFFECT_DELETE);
     Ok(EntryRef { ecfg, seq, session, effect, outcome })
+}
+
+/// When an entry that expires does; never is another tag.
+fn decode_expiry(r: &mut Reader<'_>) -> Decoded<u64> {
+    match r.u64("expiry")? {
+        0 => Err(DecodeError("expiry")),
+        at_ms => Ok(at_ms),
+    }
 }
 
 /// A key of a length that the store accepts.
