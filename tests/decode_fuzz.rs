@@ -14,6 +14,10 @@ mod wire {
 
     use proptest::prelude::*;
 
+    use ringkv::base::{ClusterId, MemberId, Ver};
+    use ringkv::ring::{Member, MemberState, Params, Part, RingMap};
+    use ringkv::wire::{ControlMsg, Welcome};
+
     use super::messages::{KINDS, Kind, Message, damaged, message, noise};
 
     /// Memory that a byte of a frame may cost. The worst is an entry without an effect: 10 bytes
@@ -61,7 +65,7 @@ mod wire {
     #[test]
     fn the_counter_counts() {
         let text = "x".repeat(100);
-        let msg = ringkv::wire::Welcome::Refused { status: 0, not_a_member: false, text };
+        let msg = Welcome::Refused { status: 0, not_a_member: false, text };
         let (accepted, cost) = cost(Kind::Welcome, &Message::Welcome(msg).encode());
         assert!(accepted);
         assert_eq!(cost, 100);
@@ -75,35 +79,68 @@ mod wire {
         payload
     }
 
+    /// What comes before the count, the element, and how many are permitted.
+    type Case<'a> = (Kind, &'a [&'a [u8]], &'a [u8], Option<u32>);
+
     /// Each collection, of the smallest elements, with as many as are permitted and many more.
     #[test]
     fn frames_of_the_smallest_elements_are_cheap() {
         let entry = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        let append = [&[0x20][..], &[0; 45], &[0xFF; 8]];
         let item = [&[1, 0, b'k'][..], &[0; 20]].concat();
         let pair = [1, 0, b'k', 0, 0, 0, 0];
-        let page = [&[0x18][..], &[0; 8], &[4, 0], &[0; 12]];
-        let row = [&[0; 24][..], &[0, 0, 0, 0], &[0; 4]].concat();
-        let delta = [&[0x44][..], &[0; 57], &[0]];
-        let voters = [&[0x44][..], &[0; 53]];
-        // Kind, what comes before the count, the element, how many are permitted.
-        let cases: [(Kind, &[&[u8]], &[u8], u32); 7] = [
-            (Kind::Peer, &append, &entry, 4096),
-            (Kind::Peer, &[&[0x24], &[0; 16]], &item, 1 << 18),
-            (Kind::Server, &page, &pair, 4096),
-            (Kind::Server, &[&[0x1A], &[0; 48]], &[0; 20], 65_536),
-            (Kind::Client, &[&[0x13], &[0; 24]], &[0; 2], 1024),
-            (Kind::Control, &delta, &row, 0),
-            (Kind::Control, &voters, &[0; 8], 0),
+        // The last two are refused, but only after memory for their elements was reserved.
+        let cases: [Case<'_>; 7] = [
+            (Kind::Peer, &[&[0x20], &[0; 45], &[0xFF; 8]], &entry, Some(4096)),
+            (Kind::Peer, &[&[0x24], &[0; 16]], &item, Some(u32::MAX)),
+            (Kind::Server, &[&[0x18], &[0; 8], &[4, 0], &[0; 12]], &pair, Some(4096)),
+            (Kind::Server, &[&[0x1A], &[0; 48]], &[0; 20], Some(65_536)),
+            (Kind::Client, &[&[0x13], &[0; 24]], &[0; 2], Some(1024)),
+            (Kind::Control, &[&[0x44], &[0; 53]], &[0; 8], None),
+            (Kind::Control, &[&[0x44], &[0; 58]], &[0; 36], None),
         ];
         for (kind, head, element, permitted) in cases {
-            for count in [permitted, permitted + 1, 1 << 19] {
+            for count in [1024, 1025, 4096, 4097, 65_536, 65_537, 1 << 19] {
                 let payload = repeated(head, count, element);
                 let (accepted, cost) = cost(kind, &payload);
-                assert_eq!(accepted, count > 0 && count <= permitted.max(1 << 18 & permitted));
+                assert_eq!(accepted, permitted.is_some_and(|max| count <= max), "{count} {kind:?}");
                 let allowed = BYTES_PER_BYTE * payload.len() as u64 + BYTES_PER_FRAME;
                 assert!(cost <= allowed, "{cost} bytes for {} as {kind:?}", payload.len());
             }
         }
+    }
+
+    #[test]
+    fn the_largest_map_of_the_smallest_rows_is_cheap() {
+        let member = Member {
+            name: String::new(),
+            addr: String::new(),
+            zone: String::new(),
+            weight: 1,
+            position: 0,
+            boot: 0,
+            durable: false,
+            state: MemberState::Up,
+        };
+        let part = Part {
+            primary: MemberId(1),
+            isr: [MemberId(1)].into_iter().collect(),
+            ..Part::default()
+        };
+        let map = RingMap {
+            cluster: ClusterId(1),
+            generation: 0,
+            ver: Ver(1),
+            epoch: Ver(1),
+            params: Params { partitions: 65_536, ..Params::default() },
+            required: 1,
+            next_mid: MemberId(2000),
+            members: (1..=1024).map(|mid| (MemberId(mid), member.clone())).collect(),
+            parts: vec![part; 65_536],
+            voters: vec![MemberId(1)],
+        };
+        let payload = Message::Control(ControlMsg::MapFull(Box::new(map))).encode();
+        let (accepted, cost) = cost(Kind::Control, &payload);
+        assert!(accepted);
+        assert!(cost <= BYTES_PER_BYTE * payload.len() as u64, "{cost} for {}", payload.len());
     }
 }

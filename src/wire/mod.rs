@@ -12,13 +12,15 @@ pub mod command;
 pub mod control;
 pub mod hello;
 pub mod map;
+pub mod operation;
 pub mod replica;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientMsg, Op, Page, Reply, Request, ServerMsg, Session};
+pub use client::{ClientMsg, ServerMsg};
 pub use codec::{DecodeError, Reader, Writer};
 pub use command::{Applied, Command, JoinInfo, Rejection};
 pub use control::ControlMsg;
 pub use hello::{Hello, Role, Welcome};
+pub use operation::{Op, Page, Reply, Request, Session};
 pub use replica::{Effect, EntryRef, Item, Outcome, PeerMsg};

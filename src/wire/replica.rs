@@ -1,7 +1,7 @@
 //! Between two replicas, on the data connection of a pair of members.
 
-use super::client::{Reply, Request, Session};
 use super::codec::{DecodeError, Decoded, Reader, Writer};
+use super::operation::{Reply, Request, Session};
 use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX};
 use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId};
 
@@ -251,12 +251,7 @@ impl<'a> PeerMsg<'a> {
                 out.put_u64(strm.0);
                 out.put_u32(*index);
                 out.put_count(items.len());
-                for item in items {
-                    out.put_short_bytes(item.key);
-                    out.put_bytes(item.value);
-                    out.put_u64(item.ver.0);
-                    out.put_u64(item.expires_at_ms);
-                }
+                items.iter().for_each(|item| encode_item(item, out));
             }
             PeerMsg::SnapEnd { pid, strm, count } => {
                 out.put_u8(SNAP_END);
@@ -381,6 +376,13 @@ const EFFECT_PUT: u8 = 1;
 const EFFECT_PUT_EXPIRING: u8 = 2;
 const EFFECT_DELETE: u8 = 3;
 const HAS_SESSION: u8 = 0x80;
+
+fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
+    out.put_short_bytes(item.key);
+    out.put_bytes(item.value);
+    out.put_u64(item.ver.0);
+    out.put_u64(item.expires_at_ms);
+}
 
 fn encode_entry(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
     let session_bit = if entry.session.is_none() { 0 } else { HAS_SESSION };

@@ -18,7 +18,10 @@ proptest! {
     }
 
     #[test]
-    fn a_delta_of_another_ring_or_version_is_refused((old, new) in successive_maps(), other in 1u64..) {
+    fn a_delta_of_another_ring_or_version_is_refused(
+        (old, new) in successive_maps(),
+        other in 1u64..,
+    ) {
         let delta = MapDelta::between(&old, &new);
         let cluster = ClusterId(old.cluster.0 ^ u128::from(other));
         prop_assert_eq!(delta.apply(&RingMap { cluster, ..old.clone() }), None);

@@ -59,17 +59,24 @@ proptest! {
     }
 
     #[test]
-    fn every_strict_prefix_is_refused(message in message(), cut in any::<prop::sample::Index>()) {
+    fn every_strict_prefix_is_refused(
+        message in message(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let payload = message.encode();
+        let len = payload.len();
         // All of a short message; of a long one both ends, where the lengths are, and one between.
-        let ends = (0..payload.len().min(300)).chain(payload.len().saturating_sub(50)..payload.len());
-        for end in ends.chain([cut.index(payload.len())]) {
+        let ends = (0..len.min(300)).chain(len.saturating_sub(50)..len);
+        for end in ends.chain([cut.index(len)]) {
             prop_assert_eq!(Message::decode(message.kind(), &payload[..end]), None);
         }
     }
 
     #[test]
-    fn appended_bytes_are_refused(message in message(), more in prop::collection::vec(any::<u8>(), 1..9)) {
+    fn appended_bytes_are_refused(
+        message in message(),
+        more in prop::collection::vec(any::<u8>(), 1..9),
+    ) {
         let mut payload = message.encode();
         payload.extend_from_slice(&more);
         prop_assert_eq!(Message::decode(message.kind(), &payload), None);
