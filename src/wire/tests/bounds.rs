@@ -189,6 +189,15 @@ fn numbers_kept_for_later_are_refused() {
 }
 
 #[test]
+fn the_last_page_has_no_cursor() {
+    let mut bytes = page(vec![(b"k", b"v")]);
+    assert!(ServerMsg::decode(&bytes).is_ok());
+    // Behind the message's type, its id, the reply and `more`.
+    bytes[11] = 1;
+    assert_eq!(ServerMsg::decode(&bytes), Err(DecodeError("cursor")));
+}
+
+#[test]
 fn an_entry_that_never_expires_has_the_other_tag() {
     let put = Effect::Put { key: b"k", value: b"v", expires_at_ms: 5 };
     let mut bytes = append(vec![entry(put)]);
@@ -265,6 +274,18 @@ fn unsound_maps_are_refused() {
         m.members = (1..=MEMBERS_MAX as u64 + 1).map(|mid| (MemberId(mid), member())).collect();
     };
     assert_eq!(refused(crowd), "members");
+}
+
+#[test]
+fn a_member_is_listed_once() {
+    let mut bytes = payload(|out| ControlMsg::MapFull(Box::new(map())).encode(out));
+    let mid = |mid: u64| mid.to_le_bytes();
+    // The second member begins with its id; a shorter pattern would be found elsewhere.
+    let second = [&mid(2)[..], &[0; 6], &1u32.to_le_bytes()].concat();
+    let at = bytes.windows(second.len()).position(|bytes| bytes == second).unwrap();
+    assert!(ControlMsg::decode(&bytes).is_ok());
+    bytes[at..at + 8].copy_from_slice(&mid(1));
+    assert_eq!(ControlMsg::decode(&bytes), Err(DecodeError("order of members")));
 }
 
 #[test]

@@ -534,6 +534,8 @@ pub fn successive_maps() -> impl Strategy<Value = (RingMap, RingMap)> {
 pub enum Damage {
     Flip(Index, u8),
     Set(Index, u8),
+    /// Puts a small number in the head, where the types, flags and counts are.
+    Head(usize, u8),
     /// Puts a number where perhaps a length or a count is.
     Number(Index, u32),
     Truncate(Index),
@@ -545,6 +547,7 @@ pub fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         (any::<Index>(), 0u8..8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
         any::<(Index, u8)>().prop_map(|(at, byte)| Damage::Set(at, byte)),
+        (0usize..24, 0u8..16).prop_map(|(at, byte)| Damage::Head(at, byte)),
         (any::<Index>(), prop_oneof![Just(u32::MAX), 0u32..300, any::<u32>()])
             .prop_map(|(at, number)| Damage::Number(at, number)),
         any::<Index>().prop_map(Damage::Truncate),
@@ -561,6 +564,7 @@ impl Damage {
             _ if len == 0 => {}
             Damage::Flip(at, bit) => payload[at.index(len)] ^= 1 << bit,
             Damage::Set(at, byte) => payload[at.index(len)] = *byte,
+            Damage::Head(at, byte) => payload[at % len] = *byte,
             Damage::Number(at, number) => {
                 let number = number.to_le_bytes();
                 payload[at.index(len)..].iter_mut().zip(number).for_each(|(to, from)| *to = from);
