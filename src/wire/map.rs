@@ -14,9 +14,6 @@ use crate::ring::{
 const MEMBER_BYTES_MIN: usize = 8 + 3 * 2 + 4 + 8 + 4 + 2;
 const PART_BYTES_MIN: usize = 8 + 8 + 8 + 3 + 1 + 4;
 
-/// Slots of Redis Cluster: what this hash answers, whatever number of partitions a map claims.
-const CRC16_PARTITIONS: u32 = 16_384;
-
 /// Appends a whole map.
 pub fn encode_map(map: &RingMap, out: &mut Vec<u8>) {
     out.put_u128(map.cluster.0);
@@ -151,7 +148,7 @@ fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
     let sound = params.partitions.is_power_of_two()
         && params.partitions <= PARTITIONS_MAX
         && (1..=COPIES_MAX).contains(&usize::from(params.copies))
-        && (params.hash != HashKind::Crc16 || params.partitions == CRC16_PARTITIONS)
+        && params.hash.forced_partitions().is_none_or(|forced| forced == params.partitions)
         && (1..=params.copies).contains(&params.min_insync)
         && params.value_bytes_max as usize <= VALUE_BYTES_MAX;
     if sound { Ok(params) } else { Err(DecodeError("params")) }
