@@ -150,7 +150,7 @@ mod wire {
             ("members, voters, addresses of an `Invite`", limits::MEMBERS_MAX),
             ("rows, partitions of a `Stats`", limits::PARTITIONS_MAX as usize),
             ("name, address or zone of a joiner, bytes", limits::NAME_BYTES_MAX),
-            ("messages under way on one connection", limits::PIPELINE_MAX),
+            ("requests under way on one connection", limits::PIPELINE_MAX),
             ("handshake, milliseconds", limits::HANDSHAKE_TIMEOUT_MS as usize),
         ];
         for (what, limit) in limits {
