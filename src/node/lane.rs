@@ -71,7 +71,7 @@ struct Slot {
 /// A lane in the hands of a call.
 pub(super) struct Session<'c> {
     client: &'c Inner,
-    lane: Option<Box<Lane>>,
+    lane: Option<Lane>,
     map: Arc<RingMap>,
     lookup: Lookup,
     until: Nanos,
@@ -184,15 +184,10 @@ impl Peer {
 }
 
 impl<'c> Session<'c> {
-    pub(super) fn new(
-        client: &'c Inner,
-        mut lane: Box<Lane>,
-        lookup: Lookup,
-        until: Nanos,
-    ) -> Self {
+    pub(super) fn new(client: &'c Inner, mut lane: Lane, lookup: Lookup, until: Nanos) -> Self {
         let map = client.map();
         if lane.refresh_connections(&map).is_err() {
-            lane = Box::new(Lane::new());
+            lane = Lane::new();
         }
         let doubt_at = boottime() + DOUBT_AFTER;
         Self { client, lane: Some(lane), map, lookup, until, doubt_at }

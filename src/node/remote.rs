@@ -41,7 +41,7 @@ pub(super) struct Inner {
     contact: MemberId,
     timeout: Duration,
     map: RwLock<Arc<RingMap>>,
-    idle: Mutex<Vec<Box<Lane>>>,
+    idle: Mutex<Vec<Lane>>,
     closed: AtomicBool,
     /// Those who wait for nothing but time wait here, so that closing wakes them.
     resting: (Mutex<()>, Condvar),
@@ -127,7 +127,7 @@ impl Client {
     /// What a call drives its operations with, until the moment at the latest.
     pub(super) fn session(&self, lookup: Lookup, until: Nanos) -> Result<Session<'_>> {
         self.check_open()?;
-        let lane = self.0.idle.lock().pop().unwrap_or_else(|| Box::new(Lane::new()));
+        let lane = self.0.idle.lock().pop().unwrap_or_else(Lane::new);
         Ok(Session::new(&self.0, lane, lookup, until))
     }
 }
@@ -158,7 +158,7 @@ impl Inner {
         up.next().map_or(self.contact, |(mid, _)| *mid)
     }
 
-    pub(super) fn give_back(&self, lane: Box<Lane>) {
+    pub(super) fn give_back(&self, lane: Lane) {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_LANES_MAX && self.check_open().is_ok() {
             idle.push(lane);
@@ -281,3 +281,6 @@ fn nobody_answers(errors: &[Error]) -> Error {
     let sentences: Vec<&str> = errors.iter().map(Error::message).collect();
     Error::new(status, sentences.join("; "))
 }
+
+#[cfg(test)]
+mod tests;
