@@ -1,68 +1,66 @@
-//! SCAFFOLD: one process, one map. Replaced by the real node; the signatures stay.
+//! The public Rust API: one handle for a node of this process and for a client of others.
+//!
+//! Arguments are checked here, before anything is sent, so that a wrong one costs nothing and has
+//! the same answer everywhere. What a handle does then is the same for both kinds; see
+//! [`Source`] for where they differ.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::config::*;
-use super::report::*;
+use super::config::{
+    ChangeOptions, ClientConfig, Lookup, NodeConfig, ReadOptions, ScanOptions, WriteOptions,
+};
+use super::drive::refusal;
+use super::local::Node;
+use super::remote::Client;
+use super::report::{Health, Location, RingInfo};
+use super::source::Source;
+use super::{change, info};
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::base::{ClusterId, Error, MemberId, PartitionId, Result, Status};
-use crate::ring::Hasher;
+use crate::base::{Error, Result, Status};
+use crate::ring::plan::Plan;
+use crate::ring::{Hasher, RingMap};
+use crate::wire::{Op, Reply};
+
+pub use super::scan::Scan;
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-struct Inner {
-    config: NodeConfig,
-    data: Mutex<BTreeMap<Vec<u8>, (Vec<u8>, Option<Instant>)>>,
-    closed: AtomicBool,
-}
-
 /// A ring, seen through a node in this process or through a connection. Clones share it; any
 /// thread may call it, and calls run side by side.
 #[derive(Clone)]
-pub struct Ring(Arc<Inner>);
+pub struct Ring(Arc<Handle>);
+
+/// What the clones share: the last one to go closes it.
+struct Handle(Source);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 impl Ring {
     /// Starts a node in this process.
     pub fn start(config: NodeConfig) -> Result<Ring> {
-        Ok(Ring(Arc::new(Inner { config, data: Mutex::default(), closed: AtomicBool::new(false) })))
+        Ok(Ring(Arc::new(Handle(Source::Node(Node::start(config)?)))))
     }
 
     /// Connects to a ring in other processes: `seeds` is one address or several with commas.
     pub fn connect(seeds: &str, config: ClientConfig) -> Result<Ring> {
-        let _ = (seeds, config);
-        Err(Error::new(Status::Connect, "scaffold: connect is not there yet"))
+        Ok(Ring(Arc::new(Handle(Source::Client(Client::connect(seeds, config)?)))))
     }
 
     /// Stops the node or closes the connections. Idempotent; every later call on any clone
     /// answers `Closed`. Blocked calls of other threads end with `Closed`.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::SeqCst);
+        self.source().close();
     }
 
     /// The address this node listens on, or the first seed of a client.
     pub fn address(&self) -> String {
-        self.0.config.listen.clone()
-    }
-
-    fn open(&self) -> Result<()> {
-        match self.0.closed.load(Ordering::SeqCst) {
-            true => Err(Status::Closed.into()),
-            false => Ok(()),
-        }
-    }
-
-    fn check(&self, key: &[u8]) -> Result<()> {
-        self.open()?;
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err(Status::KeyTooLarge.into());
-        }
-        Ok(())
+        self.source().address()
     }
 
     /// The value of `key`, or `None`.
@@ -75,29 +73,49 @@ impl Ring {
     pub fn get_with<R>(
         &self,
         key: &[u8],
-        _options: &ReadOptions,
+        options: &ReadOptions,
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        self.check(key)?;
-        let data = self.0.data.lock();
-        Ok(data.get(key).filter(|v| v.1.is_none_or(|t| t > Instant::now())).map(|v| f(&v.0)))
+        self.source().check_open()?;
+        check_length(key)?;
+        // Of the two ways at most one calls `f`, and that once.
+        let mut f = Some(f);
+        let mut call = |value: &[u8]| f.take().map(|f| f(value));
+        if let (Source::Node(node), Lookup::Direct) = (self.source(), options.lookup)
+            && let Some(found) = node.read(key, &mut call)
+        {
+            return match found {
+                Some(value) => Ok(value),
+                // A key that the ring does not take is not simply absent.
+                None => check_key(&*self.source().map()?, key).map(|()| None),
+            };
+        }
+        check_key(&*self.source().map()?, key)?;
+        let op = read_op(key, options.lookup);
+        let until = self.source().deadline(options.timeout);
+        let mut got = Ok(None);
+        self.source().drive(options.lookup, until, &[op], &mut |_, result| {
+            got = result.and_then(|reply| match reply {
+                Reply::Value(value) => Ok(call(value)),
+                Reply::Absent => Ok(None),
+                other => Err(improper(other)),
+            });
+        })?;
+        got
     }
 
     /// Stores `value` under `key`. `Err(Exists)` only with `if_absent`.
     pub fn put(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<()> {
-        self.check(key)?;
-        if options.if_absent && self.get(key, &ReadOptions::default())?.is_some() {
-            return Err(Status::Exists.into());
-        }
-        let expires = options.ttl.map(|ttl| Instant::now() + ttl);
-        self.0.data.lock().insert(key.to_vec(), (value.to_vec(), expires));
-        Ok(())
+        let map = self.source().map()?;
+        check_pair(&map, key, value)?;
+        self.one(&put_op(key, value, options), options.timeout, stored)
     }
 
     /// Removes `key`; whether it was there.
-    pub fn delete(&self, key: &[u8], _options: &WriteOptions) -> Result<bool> {
-        self.check(key)?;
-        Ok(self.0.data.lock().remove(key).is_some())
+    pub fn delete(&self, key: &[u8], options: &WriteOptions) -> Result<bool> {
+        let map = self.source().map()?;
+        check_key(&map, key)?;
+        self.one(&Op::Delete { key }, options.timeout, deleted)
     }
 
     /// The values of several keys, pipelined. One result for each key, in order.
@@ -106,8 +124,14 @@ impl Ring {
         keys: &[&[u8]],
         options: &ReadOptions,
     ) -> Result<Vec<Result<Option<Vec<u8>>>>> {
-        self.open()?;
-        Ok(keys.iter().map(|key| self.get(key, options)).collect())
+        let map = self.source().map()?;
+        let checked =
+            keys.iter().map(|key| check_key(&map, key).map(|()| read_op(key, options.lookup)));
+        self.many(checked, options.lookup, options.timeout, |reply| match reply {
+            Reply::Value(value) => Ok(Some(value.to_vec())),
+            Reply::Absent => Ok(None),
+            other => Err(improper(other)),
+        })
     }
 
     /// Stores several pairs, pipelined. One result for each pair, in order; not atomic.
@@ -116,110 +140,177 @@ impl Ring {
         pairs: &[(&[u8], &[u8])],
         options: &WriteOptions,
     ) -> Result<Vec<Result<()>>> {
-        self.open()?;
-        Ok(pairs.iter().map(|(key, value)| self.put(key, value, options)).collect())
+        let map = self.source().map()?;
+        let checked = pairs
+            .iter()
+            .map(|(key, value)| check_pair(&map, key, value).map(|()| put_op(key, value, options)));
+        self.many(checked, Lookup::Direct, options.timeout, stored)
     }
 
     /// Removes several keys, pipelined. For each key whether it was there, in order; not atomic.
     pub fn delete_many(&self, keys: &[&[u8]], options: &WriteOptions) -> Result<Vec<Result<bool>>> {
-        self.open()?;
-        Ok(keys.iter().map(|key| self.delete(key, options)).collect())
+        let map = self.source().map()?;
+        let checked = keys.iter().map(|key| check_key(&map, key).map(|()| Op::Delete { key }));
+        self.many(checked, Lookup::Direct, options.timeout, deleted)
     }
 
     /// Walks over the ring. Every key that is there during the whole walk is seen at least once;
     /// a key written meanwhile may be seen or not, and rarely twice. No order.
     pub fn scan(&self, options: ScanOptions) -> Result<Scan> {
-        self.open()?;
-        Ok(Scan { ring: self.clone(), options, done: false })
+        Scan::new(self.clone(), options)
     }
 
     /// Adds the standby node at `address` to the ring and, unless told otherwise, waits until
     /// its share has moved to it.
-    pub fn add_node(&self, address: &str, _options: ChangeOptions<'_>) -> Result<()> {
-        Err(Error::new(Status::Connect, format!("cannot connect to {address}")))
+    pub fn add_node(&self, address: &str, options: ChangeOptions<'_>) -> Result<()> {
+        change::add_node(self.source(), address, options)
     }
 
     /// Drops the member of that name or address: moves its copies elsewhere, then lets it go (it
     /// stays as an empty standby).
-    pub fn drop_node(&self, name_or_address: &str, _options: ChangeOptions<'_>) -> Result<()> {
-        Err(Error::new(Status::NoSuchMember, format!("no member called {name_or_address}")))
+    pub fn drop_node(&self, name_or_address: &str, options: ChangeOptions<'_>) -> Result<()> {
+        change::drop_node(self.source(), name_or_address, options)
     }
 
     /// The members, what each holds, and what is moving.
     pub fn info(&self) -> Result<RingInfo> {
-        self.open()?;
-        Ok(RingInfo {
-            cluster: ClusterId(1),
-            version: 1,
-            params: self.0.config.params,
-            required: 1,
-            members: vec![MemberInfo { node: self.node(), ..Default::default() }],
-            keys: self.0.data.lock().len() as u64,
-            bytes: 0,
-            under_replicated: 0,
-            lost: 0,
-            moving: None,
-        })
-    }
-
-    fn node(&self) -> NodeRef {
-        NodeRef { mid: MemberId(1), name: "scaffold".into(), addr: self.address() }
+        info::info(self.source())
     }
 
     /// Where `key` lives, and the nodes asked on the way there in the given mode.
-    pub fn locate(&self, key: &[u8], _lookup: Lookup) -> Result<Location> {
-        self.check(key)?;
-        let p = self.0.config.params;
-        let partition: PartitionId = Hasher::new(p.hash, p.seed, p.partitions).partition(key);
-        let node = self.node();
-        Ok(Location { partition, position: 0, holders: vec![node.clone()], hops: vec![node] })
+    pub fn locate(&self, key: &[u8], lookup: Lookup) -> Result<Location> {
+        check_key(&*self.source().map()?, key)?;
+        info::locate(self.source(), key, lookup)
     }
 
     /// Whether every partition can take a write now, and if not why.
     pub fn health(&self) -> Result<Health> {
-        self.open()?;
-        Ok(Health { ok: true, unwritable: 0, reasons: vec![] })
+        info::health(self.source())
     }
 
     /// Waits until nothing moves and every partition has the copies it should have.
-    pub fn wait_settled(&self, _timeout: Duration) -> Result<()> {
-        self.open()
+    pub fn wait_settled(&self, timeout: Duration) -> Result<()> {
+        change::wait_settled(self.source(), timeout)
     }
 
     /// What adding the node at `address` (need not run yet) would move.
-    pub fn plan_add(&self, name: &str, address: &str, weight: u32) -> Result<()> {
-        let _ = (name, address, weight);
-        self.open() // becomes Result<ring::plan::Plan>
+    pub fn plan_add(&self, name: &str, address: &str, weight: u32) -> Result<Plan> {
+        info::plan_add(self.source(), name, address, weight)
     }
 
     /// What dropping that member would move.
-    pub fn plan_drop(&self, name_or_address: &str) -> Result<()> {
-        let _ = name_or_address;
-        self.open() // becomes Result<ring::plan::Plan>
+    pub fn plan_drop(&self, name_or_address: &str) -> Result<Plan> {
+        info::plan_drop(self.source(), name_or_address)
     }
-}
 
-/// A walk over the ring, page by page.
-pub struct Scan {
-    ring: Ring,
-    options: ScanOptions,
-    done: bool,
-}
+    pub(super) fn source(&self) -> &Source {
+        &self.0.0
+    }
 
-impl Scan {
-    /// The next page (never empty), or `None` at the end. After an error the same page may be
-    /// asked for again.
-    pub fn next_page(&mut self) -> Result<Option<Vec<Pair>>> {
-        self.ring.open()?;
-        if std::mem::replace(&mut self.done, true) {
-            return Ok(None);
+    fn one<T>(
+        &self,
+        op: &Op<'_>,
+        timeout: Option<Duration>,
+        read: impl Fn(&Reply<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let until = self.source().deadline(timeout);
+        let mut outcome = None;
+        self.source().drive(Lookup::Direct, until, &[*op], &mut |_, result| {
+            outcome = Some(result.and_then(&read));
+        })?;
+        outcome.unwrap_or_else(|| Err(Status::Internal.into()))
+    }
+
+    /// Drives those of the operations that passed their check; the others keep their error.
+    fn many<'o, T>(
+        &self,
+        checked: impl Iterator<Item = Result<Op<'o>>>,
+        lookup: Lookup,
+        timeout: Option<Duration>,
+        read: impl Fn(&Reply<'_>) -> Result<T>,
+    ) -> Result<Vec<Result<T>>> {
+        let mut ops = Vec::with_capacity(checked.size_hint().0);
+        let mut places = Vec::with_capacity(checked.size_hint().0);
+        let mut results: Vec<Result<T>> = Vec::with_capacity(checked.size_hint().0);
+        for (place, op) in checked.enumerate() {
+            match op {
+                Ok(op) => {
+                    ops.push(op);
+                    places.push(place);
+                    results.push(Err(Error::new(Status::Internal, String::new())));
+                }
+                Err(error) => results.push(Err(error)),
+            }
         }
-        let data = self.ring.0.data.lock();
-        let page: Vec<Pair> = data
-            .iter()
-            .filter(|(k, _)| k.starts_with(&self.options.prefix))
-            .map(|(k, v)| (k.clone(), if self.options.keys_only { vec![] } else { v.0.clone() }))
-            .collect();
-        Ok((!page.is_empty()).then_some(page))
+        let until = self.source().deadline(timeout);
+        self.source().drive(lookup, until, &ops, &mut |at, result| {
+            if let Some(slot) = places.get(at).and_then(|place| results.get_mut(*place)) {
+                *slot = result.and_then(&read);
+            }
+        })?;
+        Ok(results)
     }
+}
+
+fn read_op(key: &[u8], lookup: Lookup) -> Op<'_> {
+    match lookup {
+        Lookup::Local => Op::GetLocal { key },
+        Lookup::Direct | Lookup::Iterative | Lookup::Recursive => Op::Get { key },
+    }
+}
+
+fn put_op<'a>(key: &'a [u8], value: &'a [u8], options: &WriteOptions) -> Op<'a> {
+    // A shorter life than a millisecond is not none, which 0 would mean.
+    let whole_ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+    Op::Put { key, value, ttl_ms: options.ttl.map_or(0, whole_ms), if_absent: options.if_absent }
+}
+
+fn stored(reply: &Reply<'_>) -> Result<()> {
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Exists => Err(Status::Exists.into()),
+        other => Err(improper(other)),
+    }
+}
+
+fn deleted(reply: &Reply<'_>) -> Result<bool> {
+    match reply {
+        Reply::Done => Ok(true),
+        Reply::Absent => Ok(false),
+        other => Err(improper(other)),
+    }
+}
+
+fn improper(reply: &Reply<'_>) -> Error {
+    let no_answer = || Error::new(Status::Protocol, "the answer does not fit the question");
+    refusal(reply).unwrap_or_else(no_answer)
+}
+
+fn check_length(key: &[u8]) -> Result<()> {
+    match key.len() {
+        0 => Err(Error::new(Status::KeyTooLarge, "the key is empty")),
+        1..=KEY_BYTES_MAX => Ok(()),
+        length => Err(Error::new(
+            Status::KeyTooLarge,
+            format!("the key has {length} bytes, {KEY_BYTES_MAX} are allowed"),
+        )),
+    }
+}
+
+fn check_key(map: &RingMap, key: &[u8]) -> Result<()> {
+    check_length(key)?;
+    Hasher::new(map.params.hash, map.params.seed, map.params.partitions).check_key(key)
+}
+
+fn check_pair(map: &RingMap, key: &[u8], value: &[u8]) -> Result<()> {
+    check_key(map, key)?;
+    let limit = map.params.value_bytes_max as usize;
+    if value.len() > limit {
+        let length = value.len();
+        return Err(Error::new(
+            Status::ValueTooLarge,
+            format!("the value has {length} bytes, this ring allows {limit}"),
+        ));
+    }
+    Ok(())
 }

@@ -1,11 +1,18 @@
 //! The node and the client: the public Rust API and the runtime that drives the protocols.
 
+mod ask;
 mod calls;
+mod change;
 pub mod config;
 mod control;
 mod drive;
+mod info;
+mod lane;
 mod local;
+mod remote;
+mod scan;
 mod shared;
+mod source;
 #[cfg(test)]
 mod tests;
 mod turn;

@@ -1,0 +1,231 @@
+//! Changing who belongs to the ring, and waiting until everything has moved.
+//!
+//! The ring itself does the work and goes on with it whether somebody waits or not. Waiting means
+//! to look at the ring map again and again: at the coordinator's, and at those of a few others,
+//! because the coordinator may move, and because the node that was asked first may be the one that
+//! leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ask::{Alive, Asker, pause};
+use super::config::{ChangeOptions, OnProgress, Progress};
+use super::info::{member_called, newest_map, newest_of, outcome};
+use super::source::Source;
+use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status};
+use crate::net::Address;
+use crate::net::sys::boottime;
+use crate::ring::{MemberState, RingMap};
+use crate::wire::ClientMsg;
+
+/// Between two looks at the ring map.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// How long one look waits for a member that does not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How many members are asked at each look beside the coordinator.
+const OTHERS_ASKED: usize = 2;
+
+/// Adds the standby node at `address`, and waits for its share if the options say so.
+pub(super) fn add_node(source: &Source, address: &str, options: ChangeOptions<'_>) -> Result<()> {
+    Address::parse(address)?;
+    let mut watch = Watch::new(source, options.timeout)?;
+    let greeting = watch.asker.greet(address, watch.until, &|| source.check_open())?;
+    let ours = watch.map.cluster;
+    if greeting.cluster == ours {
+        let name = watch.map.members.get(&greeting.mid).map_or(address, |member| &member.name);
+        return Err(Error::new(Status::Refused, format!("{name} is a member already")));
+    }
+    if greeting.cluster != ClusterId::default() {
+        let sentence = format!(
+            "the node at {address} belongs to another ring; only a standby node can be added \
+             (start it with standby, or drop it from its ring first)"
+        );
+        return Err(Error::new(Status::WrongRing, sentence));
+    }
+    let map = Arc::clone(&watch.map);
+    let coordinator = map.voters.first().and_then(|mid| map.members.get(mid));
+    let others = map.members.values().filter(|member| member.state == MemberState::Up);
+    let mut seeds: Vec<&str> =
+        coordinator.into_iter().chain(others).map(|member| member.addr.as_str()).collect();
+    dedup_unsorted(&mut seeds);
+    let invite = |id| ClientMsg::Invite { id, cluster: ours, seeds: seeds.clone() };
+    let answer = watch.asker.ask(address, invite, watch.until, &|| source.check_open())?;
+    outcome(&answer, address)?;
+    // Its greeting tells the id that the ring has given it.
+    watch.asker.forget(address);
+    let mid = watch.asker.greet(address, watch.until, &|| source.check_open())?.mid;
+    watch.wait_until(None, |map| map.members.contains_key(&mid))?;
+    match options.wait {
+        true => watch.wait_moved(options.on_progress, None, |map| {
+            map.members.get(&mid).is_none_or(|m| m.state != MemberState::Up) || map.is_settled()
+        })?,
+        false => return Ok(()),
+    }
+    match watch.map.members.get(&mid).map(|member| member.state) {
+        Some(MemberState::Up) => Ok(()),
+        _ => Err(Error::new(Status::Aborted, format!("{address} left the ring while it joined"))),
+    }
+}
+
+/// Drops the member of that name or address, and waits until it is gone if the options say so.
+pub(super) fn drop_node(
+    source: &Source,
+    name_or_address: &str,
+    options: ChangeOptions<'_>,
+) -> Result<()> {
+    let mut watch = Watch::new(source, options.timeout)?;
+    let mid = member_called(&watch.map, name_or_address)?;
+    let before = Arc::clone(&watch.map);
+    watch.leaving = Some(mid);
+    watch.command_drop(mid)?;
+    if !options.wait {
+        return Ok(());
+    }
+    let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
+    watch.wait_moved(options.on_progress, Some((mid, held)), |map| !map.members.contains_key(&mid))
+}
+
+/// Waits until nothing moves and every partition has the copies it should have.
+pub(super) fn wait_settled(source: &Source, timeout: Duration) -> Result<()> {
+    let mut watch = Watch::new(source, timeout)?;
+    watch.wait_until(None, RingMap::is_settled)
+}
+
+/// Looks at a ring while it changes.
+struct Watch<'s> {
+    source: &'s Source,
+    asker: Asker,
+    map: Arc<RingMap>,
+    until: Nanos,
+    /// This one may stop to know the ring.
+    leaving: Option<MemberId>,
+    turn: usize,
+}
+
+impl<'s> Watch<'s> {
+    /// Begins with the newest map that any member has.
+    fn new(source: &'s Source, timeout: Duration) -> Result<Self> {
+        let until = boottime() + timeout;
+        let mut asker = Asker::new();
+        let patience = until.min(boottime() + PATIENCE);
+        let map = newest_map(source, &mut asker, &source.map()?, patience)?;
+        Ok(Self { source, asker, map, until, leaving: None, turn: 0 })
+    }
+
+    /// Gets the map once more.
+    fn look(&mut self) -> Result<()> {
+        let map = Arc::clone(&self.map);
+        let known = |mid: &MemberId| map.members.get(mid).filter(|m| m.state != MemberState::Down);
+        let mut others: Vec<MemberId> = map.members.keys().copied().collect();
+        others.retain(|mid| known(mid).is_some() && Some(*mid) != self.leaving);
+        if !others.is_empty() {
+            self.turn = (self.turn + 1) % others.len();
+            others.rotate_left(self.turn);
+        }
+        let coordinator = map.voters.first().filter(|mid| known(mid).is_some());
+        let asked = coordinator.into_iter().chain(others.iter().take(OTHERS_ASKED));
+        let mut addresses: Vec<&str> =
+            asked.filter_map(known).map(|member| member.addr.as_str()).collect();
+        dedup_unsorted(&mut addresses);
+        let until = self.until.min(boottime() + PATIENCE);
+        self.map = newest_of(self.source, &mut self.asker, &map, &addresses, until)?;
+        Ok(())
+    }
+
+    /// Tells the coordinator to drop a member, wherever the coordinator is.
+    fn command_drop(&mut self, mid: MemberId) -> Result<()> {
+        loop {
+            let map = Arc::clone(&self.map);
+            let coordinator = map.voters.first().and_then(|mid| map.members.get(mid));
+            let tried = match coordinator {
+                Some(member) => self.ask_drop(&member.addr, mid),
+                None => Err(Error::new(Status::Unavailable, "the ring has no coordinator now")),
+            };
+            match tried {
+                Err(error) if error.status().is_retryable() && boottime() < self.until => {
+                    self.pause()?;
+                    self.look()?;
+                    let state = self.map.members.get(&mid).map(|member| member.state);
+                    if state.is_none_or(|state| state == MemberState::Leaving) {
+                        return Ok(()); // An earlier try has reached it.
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn ask_drop(&mut self, address: &str, mid: MemberId) -> Result<()> {
+        let until = self.until.min(boottime() + 10 * PATIENCE);
+        let wanted = |id| ClientMsg::DropMember { id, mid };
+        let source = self.source;
+        let answer = self.asker.ask(address, wanted, until, &|| source.check_open())?;
+        outcome(&answer, address)
+    }
+
+    /// Waits for the end of a movement and tells how far it is. `emptied`: whose copies have to
+    /// go, and how many it had; else what counts is what the goals lack.
+    fn wait_moved<'p>(
+        &mut self,
+        on_progress: Option<&'p mut OnProgress<'p>>,
+        emptied: Option<(MemberId, u64)>,
+        is_done: impl Fn(&RingMap) -> bool,
+    ) -> Result<()> {
+        let mut on_progress = on_progress;
+        let mut total = emptied.map_or(0, |(_, held)| held);
+        let mut tell = |map: &RingMap| {
+            let left = match emptied {
+                Some((mid, _)) => map.parts.iter().filter(|p| p.isr.contains(mid)).count() as u64,
+                None => lacking(map),
+            };
+            total = total.max(left);
+            let progress = Progress { copies_done: total - left, copies_total: total };
+            on_progress.as_mut().is_none_or(|on_progress| on_progress(&progress))
+        };
+        self.wait_until(Some(&mut tell), is_done)
+    }
+
+    fn wait_until(
+        &mut self,
+        mut tell: Option<&mut dyn FnMut(&RingMap) -> bool>,
+        is_done: impl Fn(&RingMap) -> bool,
+    ) -> Result<()> {
+        loop {
+            if !tell.as_mut().is_none_or(|tell| tell(&self.map)) {
+                let sentence = "no longer waited for; the movement goes on in the ring";
+                return Err(Error::new(Status::Aborted, sentence));
+            }
+            if is_done(&self.map) {
+                return Ok(());
+            }
+            if boottime() >= self.until {
+                let sentence = "not complete in time; the movement goes on in the ring";
+                return Err(Error::new(Status::Timeout, sentence));
+            }
+            self.pause()?;
+            self.look()?;
+        }
+    }
+
+    fn pause(&self) -> Result<()> {
+        let alive: &Alive<'_> = &|| self.source.check_open();
+        pause(POLL_EVERY.min(self.until.since(boottime())), alive)
+    }
+}
+
+/// Copies that the goals want and that are not there yet.
+fn lacking(map: &RingMap) -> u64 {
+    let lacking = |part: &crate::ring::Part| {
+        part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64
+    };
+    map.parts.iter().map(lacking).sum()
+}
+
+fn dedup_unsorted(addresses: &mut Vec<&str>) {
+    let mut seen = Vec::with_capacity(addresses.len());
+    addresses.retain(|address| {
+        let is_new = !seen.contains(address);
+        seen.push(*address);
+        is_new
+    });
+}
