@@ -26,7 +26,7 @@ pub struct View {
     complete: bool,
     /// Entries after `commit`.
     log: Vec<EntryId>,
-    /// No version above this came to it in a snapshot: below, its table may be ahead of its commit.
+    /// Below this its table may be ahead of its commit position, because of a snapshot.
     horizon: Seq,
 }
 
@@ -124,7 +124,9 @@ impl Oracle {
         let partition = &mut self.partitions[pid.0 as usize];
         let old = partition.views.remove(&mid).unwrap_or_default();
         let mut new = look_at(replica, &old, msg);
-        new.horizon = old.horizon.max(horizon_of(msg));
+        // A piece of a snapshot shows the primary's table as of a later commit, deletions too.
+        let is_piece = matches!(msg, Some(PeerMsg::SnapChunk { .. } | PeerMsg::SnapEnd { .. }));
+        new.horizon = if is_piece { partition.top } else { old.horizon };
         let moved = (old.commit, old.role) != (new.commit, new.role);
         let checked = partition.check_steps(&old, &new, msg);
         let digest_due = moved && new.commit.0 % stride == 0;
@@ -241,11 +243,6 @@ fn look_at(replica: &Replica, old: &View, msg: Option<&PeerMsg<'_>>) -> View {
 fn arrived(msg: Option<&PeerMsg<'_>>, seq: Seq) -> Option<EntryId> {
     let Some(PeerMsg::Append { entries, .. }) = msg else { return None };
     entries.iter().find(|entry| entry.seq == seq).map(|entry| id_of(*entry))
-}
-
-fn horizon_of(msg: Option<&PeerMsg<'_>>) -> Seq {
-    let Some(PeerMsg::SnapChunk { items, .. }) = msg else { return Seq::ZERO };
-    items.iter().map(|item| item.ver).max().unwrap_or_default()
 }
 
 fn id_of(entry: EntryRef<'_>) -> EntryId {

@@ -388,8 +388,21 @@ impl World {
         self.after(Duration::from_millis(100), Event::Inspect);
     }
 
+    /// Ends dropped members that know nobody who is still there to tell them. They hold nothing.
+    fn retire_orphans(&mut self) {
+        let knows_one = |node: &Node| {
+            let map = node.map.iter().flat_map(|map| map.members.keys());
+            map.into_iter().any(|mid| *mid != node.mid && self.nodes.contains_key(mid))
+        };
+        let truth = &self.truth;
+        let dropped = self.nodes.values().filter(|node| !truth.members.contains_key(&node.mid));
+        let orphans: Vec<_> = dropped.filter(|n| !knows_one(n)).map(|node| node.mid).collect();
+        orphans.into_iter().for_each(|mid| self.retire(mid));
+    }
+
     /// I14: the ring comes to rest as wanted, and all operations end.
     fn inspect(&mut self) {
+        self.retire_orphans();
         let unsettled = self.unsettled();
         let deadline = self.settings.duration + Duration::from_millis(SETTLE_MS_MAX);
         match (self.phase, unsettled) {
