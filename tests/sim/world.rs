@@ -392,7 +392,7 @@ impl World {
     fn retire_orphans(&mut self) {
         let knows_one = |node: &Node| {
             let map = node.map.iter().flat_map(|map| map.members.keys());
-            map.into_iter().any(|mid| *mid != node.mid && self.nodes.contains_key(mid))
+            map.into_iter().any(|mid| self.truth.members.contains_key(mid))
         };
         let truth = &self.truth;
         let dropped = self.nodes.values().filter(|node| !truth.members.contains_key(&node.mid));
