@@ -275,9 +275,8 @@ impl World {
     /// A connection of a client broke, or its member ended.
     pub fn client_lost(&mut self, client: usize, mid: MemberId) {
         let pending = self.clients[client].pending.as_ref();
-        let concerned = |pending: &Pending| {
-            matches!(pending.state, State::UnderWay { to, .. } if to == mid)
-        };
+        let concerned =
+            |pending: &Pending| matches!(pending.state, State::UnderWay { to, .. } if to == mid);
         if pending.is_some_and(concerned) {
             self.lost(client, true);
         }

@@ -217,14 +217,11 @@ impl World {
             (replica.cfg(), replica.part().clone())
         };
         let attacks = self.settings.attacks;
+        let Some(other) = self.other_replica(mid, &part) else { return };
         if attacks.handover_twice && self.rng.chance(300) {
-            if let Some(heir) = self.other_replica(mid, &part) {
-                self.attack(mid, Command::Handover { pid, cfg, mid: heir });
-            }
+            self.attack(mid, Command::Handover { pid, cfg, mid: other });
         } else if attacks.remove_for_no_reason && self.rng.chance(300) {
-            if let Some(victim) = self.other_replica(mid, &part) {
-                self.attack(mid, Command::Remove { pid, cfg, mid: victim });
-            }
+            self.attack(mid, Command::Remove { pid, cfg, mid: other });
         }
     }
 

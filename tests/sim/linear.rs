@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn sequential_histories_are_judged_by_their_order() {
-        let history = [done(1, 2, Put(1)), done(3, 4, Get(Some(1))), done(5, 6, Delete(Some(true)))];
+        let history =
+            [done(1, 2, Put(1)), done(3, 4, Get(Some(1))), done(5, 6, Delete(Some(true)))];
         assert_eq!(check(&history), Linearizable);
         assert_eq!(check(&[done(1, 2, Put(1)), done(3, 4, Get(None))]), Violation);
         assert_eq!(check(&[done(1, 2, Get(Some(1))), done(3, 4, Put(1))]), Violation);
@@ -179,11 +180,8 @@ mod tests {
         assert_eq!(with(&[done(4, 5, Get(Some(2)))]), Linearizable);
         assert_eq!(with(&[done(4, 5, Get(Some(1)))]), Linearizable);
         assert_eq!(with(&[done(4, 5, Get(Some(2))), done(6, 7, Get(Some(1)))]), Linearizable);
-        let twice = [
-            done(4, 5, Get(Some(1))),
-            done(6, 7, Delete(Some(true))),
-            done(8, 9, Get(Some(1))),
-        ];
+        let twice =
+            [done(4, 5, Get(Some(1))), done(6, 7, Delete(Some(true))), done(8, 9, Get(Some(1)))];
         assert_eq!(with(&twice), Violation);
     }
 

@@ -109,6 +109,11 @@ fn a_seed_replays_exactly() {
     for seed in 1..=5 {
         let (first, second) = (World::run(seed, false), World::run(seed, true));
         assert_eq!(first.trace, second.trace, "seed {seed} went two ways");
-        assert_ne!(first.trace, World::run(seed + 1, false).trace, "seeds {seed} and {} are one", seed + 1);
+        assert_ne!(
+            first.trace,
+            World::run(seed + 1, false).trace,
+            "seeds {seed} and {} are one",
+            seed + 1
+        );
     }
 }

@@ -129,7 +129,7 @@ impl Oracle {
         new.horizon = if is_piece { partition.top } else { old.horizon };
         let moved = (old.commit, old.role) != (new.commit, new.role);
         let checked = partition.check_steps(&old, &new, msg);
-        let digest_due = moved && new.commit.0 % stride == 0;
+        let digest_due = moved && new.commit.0.is_multiple_of(stride);
         if new.complete && new.commit >= new.horizon && digest_due {
             partition.check_digest(new.commit, replica.digest())?;
         }

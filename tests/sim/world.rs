@@ -341,10 +341,9 @@ impl World {
     /// Handles an event, or keeps it for a member that is paused.
     pub fn dispatch(&mut self, event: Event) {
         let target = self.member_of(&event);
-        if let Some(node) = target.and_then(|mid| self.nodes.get_mut(&mid)) {
-            if node.paused {
-                return node.backlog.push_back(event);
-            }
+        let target = target.and_then(|mid| self.nodes.get_mut(&mid));
+        if let Some(node) = target.filter(|node| node.paused) {
+            return node.backlog.push_back(event);
         }
         match event {
             Event::Arrival(parcel) => self.arrive(parcel),
@@ -471,9 +470,10 @@ impl World {
 
     fn check_replicas(&mut self) {
         for (at, part) in self.truth.clone().parts.iter().enumerate() {
-            let held = part.isr.iter().filter_map(|mid| {
-                Some((mid, self.nodes.get(&mid)?.replicas.get(at)?))
-            });
+            let held = part
+                .isr
+                .iter()
+                .filter_map(|mid| Some((mid, self.nodes.get(&mid)?.replicas.get(at)?)));
             let held: Vec<_> = held.collect();
             let check = self.oracle.check_equal(PartitionId(at as u32), &held);
             self.require(check);
