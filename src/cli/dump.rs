@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::args::{DumpArgs, DumpFormat};
@@ -24,73 +25,94 @@ const NAMED_MAX: u64 = 10;
 
 /// `ringkv dump`
 pub(super) fn run(args: &DumpArgs, session: &mut Session) -> Outcome {
-    let out = match (&args.out, args.format) {
+    let ring = connect(&args.target)?;
+    let started = Instant::now();
+    let walk = Walk {
+        prefix: args.prefix.as_ref().map(|p| p.as_bytes().to_vec()).unwrap_or_default(),
+        bar: progress::counted("dumping", ring.info()?.keys, session.out.json),
+        ring,
+    };
+    let dumped = match (&args.out, args.format) {
+        (Some(path), DumpFormat::Jsonl) => walk.to_file(path)?,
+        (Some(path), DumpFormat::Dir) => walk.to_directory(path)?,
+        (None, DumpFormat::Jsonl) => walk.to_stdout(session)?,
         (None, DumpFormat::Dir) => {
             return Err(Failure::new("--format dir needs --out with the directory to write to"));
         }
-        (out, _) => out.as_deref(),
     };
-    let ring = connect(&args.target)?;
-    let started = Instant::now();
-    let prefix = args.prefix.as_ref().map(|p| p.as_bytes().to_vec()).unwrap_or_default();
-    let total = ring.info()?.keys;
-    let bar = progress::counted("dumping", total, session.out.json);
-    let mut dumped = Dumped::default();
-    let mut walk = |sink: &mut dyn FnMut(&[u8], &[u8], &mut Dumped) -> Outcome<()>| {
-        each_pair(&ring, &prefix, |key, value| {
-            sink(key, value, &mut dumped)?;
-            bar.inc(1);
-            Ok(())
-        })
-    };
-    match (out, args.format) {
-        (Some(path), DumpFormat::Jsonl) => {
-            let mut file = TargetFile::create(path)?;
-            walk(&mut |key, value, dumped| {
-                dumped.count(key, value);
-                file.write(&line(key, value))
-            })?;
-            file.finish()?;
-        }
-        (Some(path), DumpFormat::Dir) => {
-            fs::create_dir_all(path)
-                .map_err(|e| Failure::io(format!("cannot create {}", path.display()), &e))?;
-            walk(&mut |key, value, dumped| write_file(path, key, value, dumped))?;
-        }
-        (None, _) => {
-            let stdout = &mut session.out;
-            walk(&mut |key, value, dumped| {
-                dumped.count(key, value);
-                Ok(stdout.json_line(&line(key, value))?)
-            })?;
-            session.out.flush()?;
-        }
+    walk.bar.finish_and_clear();
+    if let Some(path) = &args.out {
+        report(path, &dumped, started.elapsed(), session)?;
     }
-    bar.finish_and_clear();
-    let took = duration(started.elapsed());
-    if let Some(path) = out {
-        if session.out.json {
-            session.out.json_line(&json!({
-                "out": path.display().to_string(), "keys": dumped.keys, "bytes": dumped.bytes,
-                "skipped": dumped.skipped, "seconds": started.elapsed().as_secs_f64(),
-            }))?;
-        } else {
-            let (keys, size) = (counted(dumped.keys, "key"), bytes(dumped.bytes));
-            session
-                .out
-                .line(format_args!("dumped {keys}, {size} in {took} to {}", path.display()))?;
-        }
+    dumped.complete().map(|()| Done::Yes)
+}
+
+fn report(path: &Path, dumped: &Dumped, took: Duration, session: &mut Session) -> Outcome<()> {
+    let path = path.display().to_string();
+    if session.out.json {
+        session.out.json_line(&json!({
+            "out": path, "keys": dumped.keys, "bytes": dumped.bytes, "skipped": dumped.skipped,
+            "seconds": took.as_secs_f64(),
+        }))?;
+    } else {
+        let (keys, size) = (counted(dumped.keys, "key"), bytes(dumped.bytes));
+        session.out.line(format_args!("dumped {keys}, {size} in {} to {path}", duration(took)))?;
     }
-    match dumped.skipped {
-        0 => Ok(Done::Yes),
-        skipped => Err(Failure::new(format!(
-            "{} cannot be a file name below the directory; --format jsonl takes every key",
-            counted(skipped, "key")
-        ))),
+    Ok(())
+}
+
+/// What is to be dumped.
+struct Walk {
+    ring: Ring,
+    prefix: Vec<u8>,
+    bar: ProgressBar,
+}
+
+impl Walk {
+    fn to_file(&self, path: &Path) -> Outcome<Dumped> {
+        let mut file = TargetFile::create(path)?;
+        let dumped = self.each(|key, value, dumped| {
+            dumped.count(key, value);
+            file.write(&line(key, value))
+        })?;
+        file.finish()?;
+        Ok(dumped)
+    }
+
+    fn to_directory(&self, path: &Path) -> Outcome<Dumped> {
+        fs::create_dir_all(path)
+            .map_err(|error| Failure::io(format!("cannot create {}", path.display()), &error))?;
+        self.each(|key, value, dumped| write_file(path, key, value, dumped))
+    }
+
+    fn to_stdout(&self, session: &mut Session) -> Outcome<Dumped> {
+        let dumped = self.each(|key, value, dumped| {
+            dumped.count(key, value);
+            Ok(session.out.json_line(&line(key, value))?)
+        })?;
+        session.out.flush()?;
+        Ok(dumped)
+    }
+
+    fn each(
+        &self,
+        mut sink: impl FnMut(&[u8], &[u8], &mut Dumped) -> Outcome<()>,
+    ) -> Outcome<Dumped> {
+        let mut dumped = Dumped::default();
+        let options = ScanOptions { prefix: self.prefix.clone(), ..Default::default() };
+        let mut pages = self.ring.scan(options)?;
+        while let Some(page) = pages.next_page()? {
+            poll_interrupt()?;
+            for (key, value) in page {
+                sink(&key, &value, &mut dumped)?;
+                self.bar.inc(1);
+            }
+        }
+        Ok(dumped)
     }
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Dumped {
     keys: u64,
     bytes: u64,
@@ -103,27 +125,23 @@ impl Dumped {
         self.bytes += (key.len() + value.len()) as u64;
     }
 
+    /// An error if any key is not in the dump.
+    fn complete(&self) -> Outcome<()> {
+        match self.skipped {
+            0 => Ok(()),
+            skipped => Err(Failure::new(format!(
+                "{} cannot be a file name below the directory; --format jsonl takes every key",
+                counted(skipped, "key")
+            ))),
+        }
+    }
+
     fn skip(&mut self, key: &[u8], why: &str) {
         self.skipped += 1;
         if self.skipped <= NAMED_MAX {
             note(format_args!("not dumped: {}: {why}", escaped(key)));
         }
     }
-}
-
-fn each_pair(
-    ring: &Ring,
-    prefix: &[u8],
-    mut each: impl FnMut(&[u8], &[u8]) -> Outcome<()>,
-) -> Outcome<()> {
-    let mut pages = ring.scan(ScanOptions { prefix: prefix.to_vec(), ..Default::default() })?;
-    while let Some(page) = pages.next_page()? {
-        poll_interrupt()?;
-        for (key, value) in page {
-            each(&key, &value)?;
-        }
-    }
-    Ok(())
 }
 
 fn line(key: &[u8], value: &[u8]) -> Value {
@@ -240,6 +258,64 @@ fn file_name(key: &[u8]) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn walk() -> Walk {
+        let ring = Ring::start(crate::NodeConfig::default()).expect("a ring of one");
+        Walk { ring, prefix: Vec::new(), bar: progress::counted("", 0, true) }
+    }
+
+    #[test]
+    fn a_dump_loads_again_byte_for_byte() {
+        let pairs: [(&[u8], &[u8]); 3] =
+            [(b"a", b"text"), (b"\xff\x00", b"binary key"), (b"b/c", b"\xfe\n\x00")];
+        let from = walk();
+        for (key, value) in pairs {
+            from.ring.put(key, value, &Default::default()).expect("put");
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("all.jsonl");
+        assert_eq!(from.to_file(&path).expect("dumps").keys, 3);
+        assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 1, "nothing partial");
+
+        let to = walk();
+        let args = crate::cli::args::SourceArgs { key: None, format: None };
+        let source = crate::cli::source::Source::open(&path, &args).expect("opens");
+        crate::cli::load::load(&to.ring, &source, 2, true).expect("loads").complete().expect("all");
+        for (key, value) in pairs {
+            let got = to.ring.get(key, &Default::default()).expect("get");
+            assert_eq!(got.as_deref(), Some(value));
+        }
+        from.ring.close();
+        to.ring.close();
+    }
+
+    #[test]
+    fn a_directory_takes_what_can_be_a_file_and_names_the_rest() {
+        let walk = walk();
+        for key in ["x/y.h", "../outside", "/abs", "plain"] {
+            walk.ring.put(key.as_bytes(), key.as_bytes(), &Default::default()).expect("put");
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path().join("below");
+        let dumped = walk.to_directory(&root).expect("dumps");
+        assert_eq!((dumped.keys, dumped.skipped), (2, 2));
+        assert!(dumped.complete().is_err());
+        assert_eq!(fs::read(root.join("x/y.h")).expect("is there"), b"x/y.h");
+        assert!(!directory.path().join("outside").exists());
+        walk.ring.close();
+    }
+
+    #[test]
+    fn a_full_disk_is_one_sentence() {
+        let walk = walk();
+        walk.ring.put(b"k", b"v", &Default::default()).expect("put");
+        let failure = walk.to_file(Path::new("/dev/full")).expect_err("is full");
+        assert_eq!(
+            failure.sentence().as_deref(),
+            Some("cannot write /dev/full: no space left on device")
+        );
+        walk.ring.close();
+    }
 
     #[test]
     fn only_plain_relative_paths_become_files() {

@@ -395,3 +395,65 @@ fn compare(
     batch.clear();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeConfig;
+    use crate::cli::args::SourceArgs;
+
+    struct Case {
+        ring: Ring,
+        source: Source,
+        _directory: tempfile::TempDir,
+    }
+
+    fn case(text: &str, value_bytes_max: u32) -> Case {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("rows.csv");
+        std::fs::write(&path, text).expect("writes");
+        let args = SourceArgs { key: Some("id".into()), format: None };
+        let source = Source::open(&path, &args).expect("opens");
+        let params = crate::ring::Params { value_bytes_max, ..Default::default() };
+        let ring = Ring::start(NodeConfig { params, ..Default::default() }).expect("starts");
+        Case { ring, source, _directory: directory }
+    }
+
+    #[test]
+    fn the_last_of_several_rows_stays_and_doubles_are_counted() {
+        let case = case("id,v\n1,a\n2,b\n1,c\n3,d\n1,e\n", 1000);
+        let loaded = load(&case.ring, &case.source, 1000, true).expect("loads");
+        assert_eq!((loaded.known.len(), loaded.duplicates(), loaded.pairs), (3, 2, 5));
+        let got = case.ring.get(b"1", &ReadOptions::default()).expect("get");
+        assert_eq!(got.as_deref(), Some(&b"1,e"[..]));
+        let verified = verify(&case.ring, &case.source, &loaded, 2, true).expect("reads");
+        assert!(verified.is_right(), "{verified:?}");
+        assert_eq!(verified.keys, 3);
+        case.ring.close();
+    }
+
+    #[test]
+    fn reading_back_finds_what_is_missing_and_wrong() {
+        let case = case("id,v\n1,a\n2,b\n3,c\n", 1000);
+        let loaded = load(&case.ring, &case.source, 2, true).expect("loads");
+        case.ring.delete(b"2", &WriteOptions::default()).expect("deletes");
+        case.ring.put(b"3", b"3,x", &WriteOptions::default()).expect("puts");
+        let verified = verify(&case.ring, &case.source, &loaded, 2, true).expect("reads");
+        assert_eq!((verified.missing, verified.wrong, verified.failed), (1, 1, 0));
+        assert!(verified.sentence().contains("2 is missing"), "{}", verified.sentence());
+        case.ring.close();
+    }
+
+    #[test]
+    fn what_the_ring_refuses_is_named_and_the_rest_is_stored() {
+        let long_key = "k".repeat(5000);
+        let text = format!("id,v\n1,a\n{long_key},b\n2,{}\n3,c\n", "x".repeat(9000));
+        let case = case(&text, 8000);
+        let loaded = load(&case.ring, &case.source, 10, true).expect("loads");
+        assert_eq!((loaded.known.len(), loaded.skipped, loaded.duplicates()), (2, 2, 0));
+        assert!(loaded.complete().is_err());
+        let verified = verify(&case.ring, &case.source, &loaded, 10, true).expect("reads");
+        assert!(verified.is_right(), "{verified:?}");
+        case.ring.close();
+    }
+}

@@ -134,19 +134,17 @@ fn usage(error: &clap::Error) -> i32 {
 
 /// The first paragraph of clap's message and its tips, on one line.
 fn usage_sentence(text: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    let mut first_paragraph = true;
-    for line in text.lines().map(str::trim) {
-        match line {
-            "" => first_paragraph = false,
-            _ if first_paragraph => parts.push(line),
-            _ if line.starts_with("tip:") || line.starts_with('[') => parts.push(line),
-            _ => {}
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut sentence = first.split_whitespace().collect::<Vec<&str>>().join(" ");
+    for line in rest.lines().map(str::trim) {
+        if line.starts_with("tip:") || line.starts_with('[') {
+            sentence.push_str("; ");
+            sentence.push_str(line.strip_prefix("tip: ").unwrap_or(line));
         }
     }
-    let sentence = parts.join(" ");
-    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
-    format!("{sentence} (try 'ringkv --help')")
+    sentence.push_str(" (try 'ringkv --help')");
+    sentence
 }
 
 fn complain(failure: &Failure, interrupted: bool) {
