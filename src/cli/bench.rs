@@ -195,7 +195,8 @@ impl Line {
             self.percentiles().map(|nanos| duration(Duration::from_nanos(nanos)));
         let speed = count(rate(self.operations, self.took));
         format!(
-            "  {what:<20} {speed:>12}/s   p50 {half:>9}   p99 {p99:>9}   p99.9 {p999:>9}   max {most:>9}"
+            "  {what:<20} {speed:>12}/s   p50 {half:>9}   p99 {p99:>9}   p99.9 {p999:>9}   \
+             max {most:>9}"
         )
     }
 

@@ -96,16 +96,17 @@ pub fn state(member: &MemberInfo) -> &'static str {
 
 fn heading(info: &RingInfo) -> String {
     let p = &info.params;
+    let copies = if p.copies == 1 { "copy" } else { "copies" };
     format!(
-        "ring {}  version {}  {}, {}, {} partitions, copies {}, {} x {:?}\n",
+        "ring {}, map version {}: {}, {} partitions, {} placement, {} {copies} of {} ({})\n",
         &info.cluster.to_string()[..8],
         info.version,
         counted(info.members.len() as u64, "node"),
-        counted(info.keys, "key"),
         count(p.partitions.into()),
+        format!("{:?}", p.placement).to_lowercase(),
         p.copies,
+        counted(info.keys, "key"),
         bytes(info.bytes),
-        p.placement,
     )
 }
 

@@ -293,7 +293,8 @@ impl Verified {
         let keys = counted(self.keys, "key");
         let took = duration(self.took);
         let mut sentence = format!(
-            "read back {keys}, {} in {took} and compared with the source: {} missing, {} wrong, {} failed",
+            "read back {keys}, {} in {took} and compared with the source: {} missing, {} wrong, \
+             {} failed",
             bytes(self.bytes),
             count(self.missing),
             count(self.wrong),

@@ -1,4 +1,4 @@
-//! The command line: `ringkv node|put|get|del|scan|load|dump|ring|locate|add|drop|plan|health|demo|bench|run`.
+//! The command line: `ringkv node`, `put`, `get`, `ring`, `add`, `drop` and so on.
 //!
 //! A thin user of the public Rust API: nothing here knows how a ring works inside. It is a module
 //! of the library, not of the program, because `python -m ringkv` calls the same [`main`]; so it

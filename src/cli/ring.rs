@@ -68,6 +68,8 @@ pub fn info_json(info: &RingInfo) -> Value {
             object
         })
         .collect();
+    let moving =
+        info.moving.map(|p| json!({"copies_done": p.copies_done, "copies_total": p.copies_total}));
     json!({
         "cluster": info.cluster.to_string(),
         "version": info.version,
@@ -82,7 +84,7 @@ pub fn info_json(info: &RingInfo) -> Value {
         "bytes": info.bytes,
         "under_replicated": info.under_replicated,
         "lost": info.lost,
-        "moving": info.moving.map(|p| json!({"copies_done": p.copies_done, "copies_total": p.copies_total})),
+        "moving": moving,
         "warnings": draw::warnings(info),
         "members": members,
     })
@@ -128,13 +130,8 @@ pub(super) fn health(args: &HealthArgs, session: &mut Session) -> Outcome {
         session.out.json_line(&json!({
             "ok": health.ok, "unwritable": health.unwritable, "reasons": health.reasons,
         }))?;
-    } else if health.ok {
-        session.out.line("ok")?;
-        for reason in &health.reasons {
-            session.out.line(format_args!("  {reason}"))?;
-        }
     } else {
-        session.out.line("not ok")?;
+        session.out.line(if health.ok { "ok" } else { "not ok" })?;
         for reason in &health.reasons {
             session.out.line(format_args!("  {reason}"))?;
         }

@@ -17,7 +17,7 @@ use crate::{ClientConfig, ReadOptions, Ring, WriteOptions, with_interrupt};
 /// Keys of each client. Few enough to be written again and again, and to meet many partitions.
 const OWN_KEYS: u64 = 200;
 const SLICE: Duration = Duration::from_millis(5);
-/// Without a single operation for so long, the ring hangs.
+/// A client without a single answer for so long hangs.
 const STALLED: Duration = Duration::from_secs(60);
 
 /// What the clients did and found.
@@ -105,7 +105,7 @@ impl<'a> Clients<'a> {
     pub fn wait_for_work(&self, interrupted: &Interrupted) -> Outcome<()> {
         let goals: Vec<u64> =
             self.done.iter().map(|done| done.load(Ordering::Relaxed) + self.operations).collect();
-        let mut last = (0, Instant::now());
+        let mut progress: Vec<(u64, Instant)> = goals.iter().map(|_| (0, Instant::now())).collect();
         loop {
             let done: Vec<u64> = self.done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
             if done.iter().zip(&goals).all(|(done, goal)| done >= goal) {
@@ -114,18 +114,24 @@ impl<'a> Clients<'a> {
             if interrupted.is_set() {
                 return Err(Failure::new("the job was not finished"));
             }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Failure::new("a client gave up"));
+            }
             // A client that never comes back must not leave us waiting for ever.
-            let total = done.iter().sum();
-            if total != last.0 {
-                last = (total, Instant::now());
-            } else if last.1.elapsed() > STALLED {
-                return Err(Failure::new("no client has had an answer for a minute"));
+            for (done, last) in done.iter().zip(&mut progress) {
+                if *done != last.0 {
+                    *last = (*done, Instant::now());
+                } else if last.1.elapsed() > STALLED {
+                    return Err(Failure::new("a client has had no answer for a minute"));
+                }
             }
             std::thread::sleep(SLICE);
         }
     }
 
     fn work(&self, number: usize, seeds: &str) -> Result<Tally, Error> {
+        // A client that gives up, or panics, ends the job: the others cannot do its part.
+        let _stop = StopOnDrop(&self.stop);
         let ring = Ring::connect(seeds, ClientConfig::default())?;
         let mut client = Client {
             ring,
