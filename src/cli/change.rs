@@ -1,15 +1,18 @@
 //! `add`, `drop` and `plan`: changing who belongs to the ring.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::args::{AddArgs, DropArgs, PlanArgs, PlanChange};
+use super::draw::bar;
 use super::output::{Done, Failure, Outcome};
 use super::signals::Interrupted;
-use super::text::{bytes, counted, duration};
+use super::text::{bytes, count, counted, duration};
 use super::{Session, connect, progress};
-use crate::base::{Error, Status};
+use crate::base::{Error, MemberId, Status};
+use crate::ring::{Plan, Share};
 use crate::{ChangeOptions, Progress, Ring};
 
 /// A change of the ring's members.
@@ -150,12 +153,102 @@ fn report(
 /// `ringkv plan`
 pub(super) fn plan(args: &PlanArgs, session: &mut Session) -> Outcome {
     let ring = connect(&args.target)?;
-    match &args.change {
+    let (change, plan) = match &args.change {
         PlanChange::Add { address, name, weight } => {
-            ring.plan_add(name.as_ref().unwrap_or(address), address, *weight)?
+            let name = name.as_ref().unwrap_or(address);
+            (format!("adding {name}"), ring.plan_add(name, address, *weight)?)
         }
-        PlanChange::Drop { member } => ring.plan_drop(member)?,
+        PlanChange::Drop { member } => (format!("dropping {member}"), ring.plan_drop(member)?),
     };
-    session.out.line("planned")?;
+    if session.out.json {
+        session.out.json_line(&plan_json(&plan))?;
+    } else {
+        write!(session.out, "{}", plan_text(&change, &plan))?;
+    }
     Ok(Done::Yes)
+}
+
+fn plan_text(change: &str, plan: &Plan) -> String {
+    let mut text = format!(
+        "{change} would move {}: {}, {} (the ideal is {}), and give {} another primary\n",
+        match plan.partitions_moved {
+            1 => "1 copy of a partition".into(),
+            many => format!("{} copies of partitions", count(many as u64)),
+        },
+        counted(plan.keys, "key"),
+        bytes(plan.bytes),
+        bytes(plan.ideal_bytes),
+        counted(plan.primaries_moved as u64, "partition"),
+    );
+    for share in members(plan) {
+        let [before, after] = share.parts.map(|part| format!("{:.1} %", part * 100.0));
+        text.push_str(&format!(
+            "  {:<24} {before:>8} → {after:>8}  {}\n",
+            share.name,
+            bar(share.parts[1], 20)
+        ));
+    }
+    text
+}
+
+fn plan_json(plan: &Plan) -> serde_json::Value {
+    let members: Vec<serde_json::Value> = members(plan)
+        .map(|m| json!({"name": m.name, "share_before": m.parts[0], "share_after": m.parts[1]}))
+        .collect();
+    json!({
+        "copies_moved": plan.partitions_moved, "primaries_moved": plan.primaries_moved,
+        "keys": plan.keys, "bytes": plan.bytes, "ideal_bytes": plan.ideal_bytes,
+        "members": members,
+    })
+}
+
+struct PlannedMember<'a> {
+    name: &'a str,
+    /// Its part of all copies before and after.
+    parts: [f64; 2],
+}
+
+/// Everybody who is there before or after.
+fn members(plan: &Plan) -> impl Iterator<Item = PlannedMember<'_>> {
+    let part = |shares: &[Share], mid: MemberId| {
+        shares.iter().find(|share| share.mid == mid).map_or(0.0, |share| share.share)
+    };
+    let is_new = |share: &&Share| !plan.shares_before.iter().any(|old| old.mid == share.mid);
+    let new = plan.shares_after.iter().filter(is_new);
+    plan.shares_before.iter().chain(new).map(move |share| PlannedMember {
+        name: &share.name,
+        parts: [part(&plan.shares_before, share.mid), part(&plan.shares_after, share.mid)],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_shows_everybody_before_and_after() {
+        let share = |id, name: &str, share| Share {
+            mid: MemberId(id),
+            name: name.into(),
+            weight: 1,
+            copies: 0,
+            primaries: 0,
+            share,
+        };
+        let plan = Plan {
+            partitions_moved: 1,
+            primaries_moved: 2,
+            keys: 3,
+            bytes: 4096,
+            ideal_bytes: 4000,
+            shares_before: vec![share(1, "north", 1.0)],
+            shares_after: vec![share(1, "north", 0.5), share(9, "west", 0.5)],
+        };
+        let text = plan_text("adding west", &plan);
+        assert!(text.starts_with("adding west would move 1 copy of a partition"), "{text}");
+        assert!(text.contains("3 keys, 4.00 KiB"), "{text}");
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("100.0 % →   50.0 %") && text.contains("0.0 % →   50.0 %"), "{text}");
+        assert_eq!(plan_json(&plan)["members"][1]["name"], "west");
+    }
 }
