@@ -435,7 +435,7 @@ pub struct BenchArgs {
     pub threads: u32,
     /// Different keys
     #[arg(long, value_name = "N", default_value_t = 100_000,
-          value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub keys: u32,
     /// Length of the values, such as 32 or 4KiB
     #[arg(long, value_name = "BYTES", default_value = "32", value_parser = parse_bytes)]

@@ -29,7 +29,7 @@ pub(super) fn run(args: &BenchArgs, session: &mut Session) -> Outcome {
         .ok()
         .filter(|bytes| *bytes <= crate::base::limits::VALUE_BYTES_DEFAULT_MAX)
         .ok_or_else(|| Failure::new("--value is at most 16 MiB"))?;
-    let keys = Keys { prefix: prefix(), count: args.keys, value: vec![b'v'; value_bytes] };
+    let keys = Keys::new(args.keys, value_bytes);
     let mut results = Vec::new();
 
     let node = Ring::start(NodeConfig::default())?;
@@ -57,30 +57,31 @@ fn prefix() -> String {
     format!("bench-{:x}-", nanos ^ (u64::from(std::process::id()) << 40))
 }
 
+/// The keys are made before anything is timed.
 struct Keys {
-    prefix: String,
-    count: u32,
+    all: Vec<Box<[u8]>>,
     value: Vec<u8>,
 }
 
 impl Keys {
-    fn key(&self, number: u64) -> Vec<u8> {
-        format!("{}{number:08}", self.prefix).into_bytes()
+    fn new(count: u32, value_bytes: usize) -> Self {
+        let prefix = prefix();
+        let key = |number| format!("{prefix}{number:08}").into_bytes().into_boxed_slice();
+        Self { all: (0..count).map(key).collect(), value: vec![b'v'; value_bytes] }
     }
 
-    fn random(&self, rng: &mut Rng) -> Vec<u8> {
-        self.key(rng.below(self.count.into()))
+    fn random(&self, rng: &mut Rng) -> &[u8] {
+        &self.all[rng.below(self.all.len() as u64) as usize]
     }
 
-    fn numbers(&self) -> Vec<u64> {
-        (0..u64::from(self.count)).collect()
+    fn random_many(&self, rng: &mut Rng, count: usize) -> Vec<&[u8]> {
+        (0..count).map(|_| self.random(rng)).collect()
     }
 
     fn write(&self, ring: &Ring) -> Result<(), Error> {
-        for batch in self.numbers().chunks(PREPARE_BATCH) {
-            let keys: Vec<Vec<u8>> = batch.iter().map(|n| self.key(*n)).collect();
+        for batch in self.all.chunks(PREPARE_BATCH) {
             let pairs: Vec<(&[u8], &[u8])> =
-                keys.iter().map(|key| (key.as_slice(), self.value.as_slice())).collect();
+                batch.iter().map(|key| (&**key, self.value.as_slice())).collect();
             for result in ring.put_many(&pairs, &WriteOptions::default())? {
                 result?;
             }
@@ -89,9 +90,8 @@ impl Keys {
     }
 
     fn remove(&self, ring: &Ring) -> Outcome<()> {
-        for batch in self.numbers().chunks(PREPARE_BATCH) {
-            let keys: Vec<Vec<u8>> = batch.iter().map(|n| self.key(*n)).collect();
-            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        for batch in self.all.chunks(PREPARE_BATCH) {
+            let keys: Vec<&[u8]> = batch.iter().map(|key| &**key).collect();
             for result in ring.delete_many(&keys, &WriteOptions::default())? {
                 result?;
             }
@@ -115,7 +115,7 @@ fn measure(
     let batch = args.batch as usize;
     session.out.progress_line(format_args!(
         "{place}: {} keys, values of {}, {}, {} for each line",
-        count(keys.count.into()),
+        count(keys.all.len() as u64),
         text::bytes(keys.value.len() as u64),
         text::counted(threads as u64, "thread"),
         duration(args.time),
@@ -123,18 +123,17 @@ fn measure(
     keys.write(ring)?;
 
     let get = |ring: &Ring, rng: &mut Rng| {
-        found(ring.get_with(&keys.random(rng), &ReadOptions::default(), <[u8]>::len)?)
+        found(ring.get_with(keys.random(rng), &ReadOptions::default(), <[u8]>::len)?)
     };
     let put = |ring: &Ring, rng: &mut Rng| {
-        ring.put(&keys.random(rng), &keys.value, &WriteOptions::default()).map(|()| 1)
+        ring.put(keys.random(rng), &keys.value, &WriteOptions::default()).map(|()| 1)
     };
     let mixed = |ring: &Ring, rng: &mut Rng| match rng.chance(900) {
         true => get(ring, rng),
         false => put(ring, rng),
     };
     let get_many = |ring: &Ring, rng: &mut Rng| {
-        let keys: Vec<Vec<u8>> = (0..batch).map(|_| keys.random(rng)).collect();
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let keys = keys.random_many(rng, batch);
         let mut done = 0;
         for result in ring.get_many(&keys, &ReadOptions::default())? {
             done += found(result?)?;
@@ -142,9 +141,9 @@ fn measure(
         Ok(done)
     };
     let put_many = |ring: &Ring, rng: &mut Rng| {
-        let names: Vec<Vec<u8>> = (0..batch).map(|_| keys.random(rng)).collect();
+        let names = keys.random_many(rng, batch);
         let pairs: Vec<(&[u8], &[u8])> =
-            names.iter().map(|key| (key.as_slice(), keys.value.as_slice())).collect();
+            names.iter().map(|key| (*key, keys.value.as_slice())).collect();
         for result in ring.put_many(&pairs, &WriteOptions::default())? {
             result?;
         }
