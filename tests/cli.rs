@@ -467,26 +467,30 @@ fn the_main_job_runs_with_each_node_dropped() {
 }
 
 #[test]
-fn the_main_job_leaves_no_process_when_interrupted() {
+fn the_main_job_leaves_no_process_however_it_ends() {
     let directory = TempDir::new().expect("a directory");
     let rows: String = (0..500).map(|id| format!("{id},x\n")).collect();
     let csv = file(&directory, "rows.csv", format!("id,text\n{rows}").as_bytes());
-    let mut job = ringkv();
-    // So many operations that it is at work when it is stopped.
-    job.args(["run", text(&csv), "--key", "id", "--operations", "1000000000"]);
-    job.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = job.spawn().expect("starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let nodes = lines.next().expect("a line").expect("reads");
-    let addresses = nodes.split_whitespace().nth(1).expect("addresses");
-    let addresses: Vec<String> =
-        addresses.trim_end_matches(',').split(',').map(str::to_owned).collect();
-    assert_eq!(addresses.len(), 3);
-    assert!(lines.any(|line| line.is_ok_and(|line| line.starts_with("clients"))));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.expect("kill is there").success());
-    assert_eq!(ended(&mut child).code(), Some(130));
-    for address in addresses {
-        assert!(std::net::TcpStream::connect(&address).is_err(), "{address} is still there");
+    for (signal, status) in [("-INT", Some(130)), ("-KILL", None)] {
+        let mut job = ringkv();
+        // So many operations that it is at work when it is stopped.
+        job.args(["run", text(&csv), "--key", "id", "--operations", "1000000000"]);
+        let mut child = job.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let nodes = lines.next().expect("a line").expect("reads");
+        let addresses = nodes.split_whitespace().nth(1).expect("addresses");
+        let addresses: Vec<String> =
+            addresses.trim_end_matches(',').split(',').map(str::to_owned).collect();
+        assert_eq!(addresses.len(), 3);
+        assert!(lines.any(|line| line.is_ok_and(|line| line.starts_with("clients"))));
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+        assert_eq!(ended(&mut child).code(), status, "{signal}");
+        for address in addresses {
+            let started = Instant::now();
+            while std::net::TcpStream::connect(&address).is_ok() {
+                assert!(started.elapsed() < PATIENCE, "{address} is still there after {signal}");
+            }
+        }
     }
 }

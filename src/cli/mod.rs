@@ -149,6 +149,7 @@ fn usage_sentence(text: &str) -> String {
 
 fn complain(failure: &Failure, interrupted: bool) {
     let sentence = match failure.sentence() {
+        Some(_) if interrupted && failure.is_abort() => "interrupted".into(),
         Some(sentence) if interrupted => format!("interrupted: {sentence}"),
         Some(sentence) => sentence,
         None => return,

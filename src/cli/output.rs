@@ -52,6 +52,11 @@ impl Failure {
         }
     }
 
+    /// Whether a blocking call ended because somebody asked for it.
+    pub fn is_abort(&self) -> bool {
+        matches!(self, Self::Ring(error) if error.status() == Status::Aborted)
+    }
+
     /// The exit status that belongs to it.
     pub fn exit_status(&self, interrupted: bool) -> i32 {
         match self {
