@@ -1,6 +1,8 @@
 //! ringkv: a distributed hash table that lives inside your program.
 
 pub mod base;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod net;
 pub mod node;
 pub mod proto;
