@@ -1,6 +1,7 @@
 //! ringkv: a distributed hash table that lives inside your program.
 
 pub mod base;
+pub mod ffi;
 pub mod net;
 pub mod node;
 pub mod proto;
