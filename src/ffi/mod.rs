@@ -6,10 +6,10 @@
 //! that a C programmer reads; they are written for that reader.
 //!
 //! What keeps a C program alive whatever it passes in:
-//! - a handle is a number in the shape of a pointer ([`table`]), never an address: a stale,
+//! - a handle is a number in the shape of a pointer (`table`), never an address: a stale,
 //!   foreign or NULL handle is recognised and answered with a status;
-//! - every call runs inside [`guard`]: a panic becomes `RINGKV_PANIC` and poisons its handle;
-//! - options are copied by their `size` field ([`convert`]), so that older and newer callers work;
+//! - every call runs inside `guard`: a panic becomes `RINGKV_PANIC` and poisons its handle;
+//! - options are copied by their `size` field (`convert`), so that older and newer callers work;
 //! - no Rust enum is ever taken from C: an `int32_t` comes in and is looked up.
 //!
 //! What it cannot check: that a pointer with a length points at that many bytes, and that what

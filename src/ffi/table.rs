@@ -158,6 +158,10 @@ fn new_chunk<T>() -> Box<[Slot<T>]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn status_of<T: std::fmt::Debug>(result: Result<T>) -> Status {
@@ -213,5 +217,29 @@ mod tests {
             assert_eq!(TABLE.remove(*handle), Ok(i as u32));
         }
         assert!(TABLE.insert(0).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_of_calls_ends_as_in_a_map(
+            calls in proptest::collection::vec((0..3u8, any::<prop::sample::Index>()), 1..200),
+        ) {
+            let table: Box<Table<usize>> = Box::new(Table::new(1, "thing"));
+            let mut handles = vec![0, 1];
+            let mut open = BTreeMap::new();
+            for (at, (call, which)) in calls.into_iter().enumerate() {
+                let handle = handles[which.index(handles.len())];
+                match call {
+                    0 => {
+                        let new = table.insert(at).expect("room");
+                        prop_assert!(!handles.contains(&new), "a handle is never issued twice");
+                        handles.push(new);
+                        open.insert(new, at);
+                    }
+                    1 => prop_assert_eq!(table.remove(handle).ok(), open.remove(&handle)),
+                    _ => prop_assert_eq!(table.lookup(handle).ok(), open.get(&handle).copied()),
+                }
+            }
+        }
     }
 }

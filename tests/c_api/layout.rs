@@ -15,7 +15,7 @@ macro_rules! layout {
     ($($name:ident { $($field:ident),* $(,)? })*) => {
         vec![$({
             // Names every field, so that one that is added must be added here too.
-            #[allow(unused_variables)]
+            #[allow(dead_code, unused_variables)]
             fn is_complete(value: &$name) {
                 let $name { $($field),* } = value;
             }
