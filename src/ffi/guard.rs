@@ -37,6 +37,14 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> ringkv_status {
     }
 }
 
+/// [`guard`] for functions that release something and cannot fail: the sentence of an earlier
+/// failure stays, because programs clean up first and print it then.
+pub(super) fn quietly(body: impl FnOnce()) {
+    if !inside_log_callback() && catch_unwind(AssertUnwindSafe(body)).is_err() {
+        ::log::error!("a panic was caught while something was released");
+    }
+}
+
 /// [`guard`] with the ring that `handle` stands for. A panic poisons the handle.
 pub(super) fn with_ring(
     handle: *mut ringkv_t,
@@ -60,6 +68,19 @@ pub(super) fn required<T>(out: *mut T, name: &str) -> Result<()> {
         true => Err(invalid(format!("{name} is NULL"))),
         false if !out.is_aligned() => Err(invalid(format!("{name} is not aligned"))),
         false => Ok(()),
+    }
+}
+
+/// The handle that `slot` holds, which becomes NULL; 0 if `slot` itself is NULL.
+///
+/// # Safety
+///
+/// `slot` is NULL or points at a handle.
+pub(super) unsafe fn take_handle<T>(slot: *mut *mut T) -> usize {
+    match slot.is_null() || !slot.is_aligned() {
+        true => 0,
+        // SAFETY: not NULL and aligned, and the caller vouches for the rest.
+        false => unsafe { slot.replace(std::ptr::null_mut()) }.addr(),
     }
 }
 

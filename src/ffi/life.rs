@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::ptr::without_provenance_mut;
 
 use super::convert::{comma_list, copy_text, options, required_text, text, timeout};
-use super::guard::{RINGS, guard, invalid, required, watch_forks, with_ring};
+use super::guard::{RINGS, guard, invalid, quietly, required, take_handle, watch_forks, with_ring};
 use super::status::ringkv_status;
 use super::types::*;
 use crate::base::Result;
@@ -74,14 +74,13 @@ pub unsafe extern "C" fn ringkv_connect(
 /// else. Any thread. Blocks until the node's threads have ended. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringkv_close(handle: *mut *mut ringkv_t) {
-    let _ = guard(|| {
-        required(handle, "handle")?;
-        // SAFETY: not NULL and aligned; the caller vouches that it points at a handle.
-        let closing = unsafe { handle.replace(std::ptr::null_mut()) };
-        let ring = RINGS.remove(closing.addr())?;
-        ::log::debug!("closing {}", ring.address());
-        ring.close();
-        Ok(())
+    quietly(|| {
+        // SAFETY: NULL, or the caller vouches that it points at a handle.
+        let closing = unsafe { take_handle(handle) };
+        if let Ok(ring) = RINGS.remove(closing) {
+            ::log::debug!("closing {}", ring.address());
+            ring.close();
+        }
     });
 }
 

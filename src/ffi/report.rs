@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::convert::{Behind, buf_from, bytes, free_report};
 use super::data::read_options;
-use super::guard::{guard, required, with_ring};
+use super::guard::{quietly, required, with_ring};
 use super::status::ringkv_status;
 use super::types::*;
 use crate::node::{Location, MemberInfo, NodeRef, RingInfo};
@@ -37,11 +37,8 @@ pub unsafe extern "C" fn ringkv_ring_info(
 /// never blocks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringkv_info_free(info: *mut *mut ringkv_info) {
-    let _ = guard(|| {
-        // SAFETY: the caller vouches that it came from `ringkv_ring_info`.
-        unsafe { free_report(info) };
-        Ok(())
-    });
+    // SAFETY: the caller vouches that it came from `ringkv_ring_info`.
+    quietly(|| unsafe { free_report(info) });
 }
 
 /// Where `key` lives, and the nodes that were asked on the way there in the lookup mode of the
@@ -77,11 +74,8 @@ pub unsafe extern "C" fn ringkv_locate(
 /// thread, never blocks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringkv_location_free(location: *mut *mut ringkv_location) {
-    let _ = guard(|| {
-        // SAFETY: the caller vouches that it came from `ringkv_locate`.
-        unsafe { free_report(location) };
-        Ok(())
-    });
+    // SAFETY: the caller vouches that it came from `ringkv_locate`.
+    quietly(|| unsafe { free_report(location) });
 }
 
 /// Whether the ring is as it should be. `*out_ok` becomes 1 if every partition can take a read

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::convert::{bytes, options, timeout, view};
-use super::guard::{guard, invalid, required, with_ring};
+use super::guard::{guard, invalid, quietly, required, take_handle, with_ring};
 use super::status::ringkv_status;
 use super::table::Table;
 use super::types::*;
@@ -92,12 +92,8 @@ pub unsafe extern "C" fn ringkv_scan_next(
 /// Any thread, never blocks. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringkv_scan_close(scan: *mut *mut ringkv_scan_t) {
-    let _ = guard(|| {
-        required(scan, "scan")?;
-        // SAFETY: not NULL and aligned; the caller vouches that it points at a handle.
-        let closing = unsafe { scan.replace(std::ptr::null_mut()) };
-        SCANS.remove(closing.addr()).map(drop)
-    });
+    // SAFETY: NULL, or the caller vouches that it points at a handle.
+    quietly(|| drop(SCANS.remove(unsafe { take_handle(scan) })));
 }
 
 impl Walk {

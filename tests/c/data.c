@@ -15,6 +15,9 @@ static void one_by_one(ringkv_t *ring)
     EXPECT(RINGKV_NOT_FOUND, ringkv_get_into(ring, "k", 1, NULL, buf, sizeof buf, &len));
     CHECK(len == 99);
     EXPECT(RINGKV_NOT_FOUND, ringkv_delete(ring, "k", 1, NULL));
+    ringkv_buf_free(&value); /* cleaning up keeps the sentence */
+    ringkv_close(NULL);
+    CHECK(strcmp(ringkv_last_error(), "no such key") == 0);
 
     EXPECT(RINGKV_OK, ringkv_put(ring, binary, sizeof binary, binary, sizeof binary, NULL));
     EXPECT(RINGKV_OK, ringkv_get(ring, binary, sizeof binary, NULL, &value));
