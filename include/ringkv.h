@@ -566,6 +566,83 @@ typedef struct {
 } ringkv_change_options;
 
 /**
+ * What one member would hold. Later versions may append fields.
+ */
+typedef struct {
+    /**
+     * The member; 0 for a node that is not one yet.
+     */
+    uint64_t id;
+    /**
+     * Its name.
+     */
+    const char *name;
+    /**
+     * Its part of all copies, 0 to 1.
+     */
+    double share;
+    /**
+     * Share it should have in relation to the others.
+     */
+    uint32_t weight;
+    /**
+     * Partitions whose operations it executes.
+     */
+    uint32_t primaries;
+    /**
+     * Copies of partitions.
+     */
+    uint32_t copies;
+    /**
+     * Always 0.
+     */
+    uint32_t reserved;
+} ringkv_share;
+
+/**
+ * What a change of the members would move. Everything in it lives until `ringkv_plan_free`. Later
+ * versions may append fields.
+ */
+typedef struct {
+    /**
+     * Copies of partitions that would have to be made.
+     */
+    uint64_t copies_moved;
+    /**
+     * Partitions whose operations another member would execute.
+     */
+    uint64_t primaries_moved;
+    /**
+     * Keys in the copies to be made.
+     */
+    uint64_t keys;
+    /**
+     * Bytes in the copies to be made.
+     */
+    uint64_t bytes;
+    /**
+     * The least bytes that an even load would cost.
+     */
+    uint64_t ideal_bytes;
+    /**
+     * Number of members now.
+     */
+    size_t before_count;
+    /**
+     * What they hold now.
+     */
+    const ringkv_share *const *before;
+    /**
+     * Number of members after the change.
+     */
+    size_t after_count;
+    /**
+     * What they would hold.
+     */
+    const ringkv_share *const *after;
+} ringkv_plan;
+
+/**
  * A member as others refer to it.
  */
 typedef struct {
@@ -1198,6 +1275,41 @@ RINGKV_WARN_UNUSED
 ringkv_status ringkv_drop_node(ringkv_t *ring,
                                const char *name_or_address,
                                const ringkv_change_options *options);
+
+/**
+ * What adding a node would move. It need not run yet: `address` is where it will listen, and
+ * `options` are those it will be started with (the name, the weight and `RINGKV_NODE_ROUTER`
+ * count).
+ *
+ * Everything passed in is borrowed for the call; NULL options stand for the defaults. On
+ * success `*out_plan` is yours: release it with `ringkv_plan_free`. Any thread, side by side.
+ * Blocks as `ringkv_ring_info`. The ring may change meanwhile, so it is a forecast.
+ *
+ * `RINGKV_INVALID_ARGUMENT`, `RINGKV_UNSUPPORTED`, `RINGKV_UNAVAILABLE`, `RINGKV_TIMEOUT`,
+ * `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_plan_add(ringkv_t *ring,
+                              const char *address,
+                              const ringkv_node_options *options,
+                              ringkv_plan **out_plan);
+
+/**
+ * What dropping a member, given by name or by address, would move. `RINGKV_NO_SUCH_MEMBER` and
+ * otherwise as `ringkv_plan_add`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_plan_drop(ringkv_t *ring,
+                               const char *name_or_address,
+                               ringkv_plan **out_plan);
+
+/**
+ * Releases a plan and sets `*plan` to NULL. NULL and a pointer to NULL are fine. Any thread,
+ * never blocks. Since 0.1.
+ */
+RINGKV_API void ringkv_plan_free(ringkv_plan **plan);
 
 /**
  * The members, what each holds, and what is moving.

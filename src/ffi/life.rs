@@ -192,7 +192,7 @@ unsafe fn node_config(o: &ringkv_node_options) -> Result<NodeConfig> {
     })
 }
 
-fn weight(o: &ringkv_node_options) -> Result<u32> {
+pub(super) fn weight(o: &ringkv_node_options) -> Result<u32> {
     match (o.flags & RINGKV_NODE_ROUTER != 0, o.weight) {
         (true, 0) => Ok(0),
         (true, _) => Err(invalid("a router has no weight: leave it 0 with RINGKV_NODE_ROUTER")),

@@ -342,6 +342,51 @@ pub struct ringkv_info {
     pub members: *const *const ringkv_member,
 }
 
+/// What one member would hold. Later versions may append fields.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_share {
+    /// The member; 0 for a node that is not one yet.
+    pub id: u64,
+    /// Its name.
+    pub name: *const c_char,
+    /// Its part of all copies, 0 to 1.
+    pub share: f64,
+    /// Share it should have in relation to the others.
+    pub weight: u32,
+    /// Partitions whose operations it executes.
+    pub primaries: u32,
+    /// Copies of partitions.
+    pub copies: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// What a change of the members would move. Everything in it lives until `ringkv_plan_free`. Later
+/// versions may append fields.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_plan {
+    /// Copies of partitions that would have to be made.
+    pub copies_moved: u64,
+    /// Partitions whose operations another member would execute.
+    pub primaries_moved: u64,
+    /// Keys in the copies to be made.
+    pub keys: u64,
+    /// Bytes in the copies to be made.
+    pub bytes: u64,
+    /// The least bytes that an even load would cost.
+    pub ideal_bytes: u64,
+    /// Number of members now.
+    pub before_count: usize,
+    /// What they hold now.
+    pub before: *const *const ringkv_share,
+    /// Number of members after the change.
+    pub after_count: usize,
+    /// What they would hold.
+    pub after: *const *const ringkv_share,
+}
+
 /// Where a key lives. Everything in it lives until `ringkv_location_free`. Later versions may
 /// append fields.
 #[repr(C)]

@@ -126,6 +126,26 @@ SAME(offsetof(ringkv_info, moving), 72);
 SAME(offsetof(ringkv_info, members_count), 88);
 SAME(offsetof(ringkv_info, members), 96);
 
+SAME(sizeof(ringkv_share), 40);
+SAME(offsetof(ringkv_share, id), 0);
+SAME(offsetof(ringkv_share, name), 8);
+SAME(offsetof(ringkv_share, share), 16);
+SAME(offsetof(ringkv_share, weight), 24);
+SAME(offsetof(ringkv_share, primaries), 28);
+SAME(offsetof(ringkv_share, copies), 32);
+SAME(offsetof(ringkv_share, reserved), 36);
+
+SAME(sizeof(ringkv_plan), 72);
+SAME(offsetof(ringkv_plan, copies_moved), 0);
+SAME(offsetof(ringkv_plan, primaries_moved), 8);
+SAME(offsetof(ringkv_plan, keys), 16);
+SAME(offsetof(ringkv_plan, bytes), 24);
+SAME(offsetof(ringkv_plan, ideal_bytes), 32);
+SAME(offsetof(ringkv_plan, before_count), 40);
+SAME(offsetof(ringkv_plan, before), 48);
+SAME(offsetof(ringkv_plan, after_count), 56);
+SAME(offsetof(ringkv_plan, after), 64);
+
 SAME(sizeof(ringkv_location), 48);
 SAME(offsetof(ringkv_location, position), 0);
 SAME(offsetof(ringkv_location, partition), 8);

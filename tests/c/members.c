@@ -14,11 +14,19 @@ static ringkv_t *standby(const char *name, char address[RINGKV_ADDRESS_BYTES_MAX
     return node;
 }
 
+/* It may use the ring that waits for it. */
 static int32_t on_progress(void *user_data, const ringkv_progress *progress)
 {
-    int *calls = user_data;
+    const int key = 0;
+    int value = -1;
+    size_t len = 0;
+    ringkv_info *info = NULL;
     CHECK(progress->copies_done <= progress->copies_total);
-    ++*calls;
+    EXPECT(RINGKV_OK,
+           ringkv_get_into(user_data, &key, sizeof key, NULL, &value, sizeof value, &len));
+    CHECK(value == 0);
+    EXPECT(RINGKV_OK, ringkv_ring_info(user_data, &info));
+    ringkv_info_free(&info);
     return 0;
 }
 
@@ -64,6 +72,28 @@ static void locates(ringkv_t *ring, size_t holders)
     CHECK(location == NULL);
 }
 
+static void plans(ringkv_t *ring, const char *drop)
+{
+    ringkv_plan *plan = NULL;
+    ringkv_node_options options = RINGKV_NODE_OPTIONS_INIT;
+    options.name = "fourth";
+    EXPECT(RINGKV_OK, ringkv_plan_add(ring, "127.0.0.1:9", &options, &plan));
+    CHECK(plan->before_count == 3 && plan->after_count == 4 && plan->copies_moved > 0);
+    double shares = 0;
+    for (size_t i = 0; i < plan->after_count; i++) shares += plan->after[i]->share;
+    CHECK(shares > 0.999 && shares < 1.001);
+    ringkv_plan_free(&plan);
+    CHECK(plan == NULL);
+    EXPECT(RINGKV_OK, ringkv_plan_drop(ring, drop, &plan));
+    CHECK(plan->before_count == 3 && plan->after_count == 2);
+    ringkv_plan_free(&plan);
+    ringkv_plan_free(&plan);
+    ringkv_plan_free(NULL);
+    EXPECT(RINGKV_NO_SUCH_MEMBER, ringkv_plan_drop(ring, "nobody", &plan));
+    EXPECT(RINGKV_INVALID_ARGUMENT, ringkv_plan_add(ring, NULL, NULL, &plan));
+    EXPECT(RINGKV_INVALID_ARGUMENT, ringkv_plan_add(ring, "127.0.0.1:9", NULL, NULL));
+}
+
 static void is_healthy(ringkv_t *ring, int healthy)
 {
     int32_t ok = -1;
@@ -81,7 +111,6 @@ int main(void)
     ringkv_node_options options = RINGKV_NODE_OPTIONS_INIT;
     ringkv_change_options change = RINGKV_CHANGE_OPTIONS_INIT;
     ringkv_t *first = NULL, *client = NULL;
-    int calls = 0;
     options.name = "first";
     options.partitions = 64;
     EXPECT(RINGKV_OK, ringkv_node_start(&options, &first));
@@ -96,13 +125,14 @@ int main(void)
     ringkv_t *second = standby("second", address[1]);
     ringkv_t *third = standby("third", address[2]);
     change.on_progress = on_progress;
-    change.user_data = &calls;
+    change.user_data = first;
     EXPECT(RINGKV_OK, ringkv_add_node(first, address[1], &change));
     EXPECT(RINGKV_OK, ringkv_add_node(second, address[2], &change));
     all_keys_are_there(third);
     tells(third, 3, "second");
     locates(second, 3);
     is_healthy(first, 1);
+    plans(first, "second");
 
     EXPECT(RINGKV_OK, ringkv_connect(address[2], NULL, &client));
     all_keys_are_there(client);

@@ -71,6 +71,11 @@ fn structs() -> Vec<Struct> {
             ring_id, version, partitions, hash, hash_seed, placement, copies, min_insync, required,
             value_bytes_max, keys, bytes, under_replicated, lost, moving, members_count, members,
         }
+        ringkv_share { id, name, share, weight, primaries, copies, reserved }
+        ringkv_plan {
+            copies_moved, primaries_moved, keys, bytes, ideal_bytes, before_count, before,
+            after_count, after,
+        }
         ringkv_location {
             position, partition, reserved, holders_count, holders, hops_count, hops,
         }
