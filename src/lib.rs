@@ -3,6 +3,7 @@
 pub mod base;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod ffi;
 pub mod net;
 pub mod node;
 pub mod proto;
