@@ -1,6 +1,9 @@
 //! ringkv: a distributed hash table that lives inside your program.
 
 pub mod base;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod ffi;
 pub mod net;
 pub mod node;
 pub mod proto;

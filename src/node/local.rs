@@ -130,10 +130,6 @@ impl Node {
         self.0.close();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.shared.is_closed()
-    }
-
     pub(super) fn check_open(&self) -> Result<()> {
         self.0.shared.check_open()
     }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::shared::Shared;
-use super::turn::Turn;
 use crate::base::limits::HALF_OPEN_MAX;
 use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status};
 use crate::net::{
@@ -146,11 +145,6 @@ impl Control {
         if let Some(started) = self.started.take() {
             let _ = started.send(result);
         }
-    }
-
-    /// A turn in the node's membership; `None` while standing by.
-    fn turn(&self) -> Option<Turn> {
-        Some(Turn::new(Arc::clone(&self.shared), self.shared.membership()?))
     }
 
     fn handle_inputs(&mut self, ctx: &mut Context) {

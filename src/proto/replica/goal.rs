@@ -6,7 +6,7 @@
 //! answered "ask the new primary", which is proof that it was not executed.
 
 use super::{Replica, Role};
-use crate::base::Nanos;
+use crate::base::{MemberId, Nanos};
 use crate::proto::{Moment, Outbox};
 use crate::wire::Command;
 
@@ -75,8 +75,15 @@ impl Replica {
             return Some(Command::AddInSync { pid, cfg, mid, lid });
         }
         let goal = &self.part.goal;
-        if goal.is_empty() || !goal.is_subset_of(&self.part.isr) {
-            return None; // The coordinator adds learners.
+        if goal.is_empty() {
+            return None;
+        }
+        if !goal.is_subset_of(&self.part.isr) {
+            // The coordinator adds learners, for which it has room only while no copy is surplus.
+            let surplus = self.part.isr.len() > goal.len();
+            let can_go = |mid: &MemberId| *mid != self.me && !goal.contains(*mid);
+            let mid = self.part.isr.iter().find(can_go).filter(|_| surplus)?;
+            return Some(Command::Remove { pid, cfg, mid });
         }
         match goal.first() {
             Some(first) if first != self.me => {

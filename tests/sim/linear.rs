@@ -1,0 +1,220 @@
+//! Whether a history of one key is linearizable.
+//!
+//! The search of Wing and Gong with Lowe's memory of visited configurations: take any operation
+//! that was called before every pending answer, apply it, go on. A configuration is the set of
+//! operations that were taken and the value that the key has then; each is visited once.
+//!
+//! An operation without an answer is *open*: it may take effect at any time after its call, or
+//! never. Expiry is an open operation too (see [`Action::Expire`]). Answers that change nothing
+//! are taken as soon as they fit, which keeps the search small and loses no order: an operation
+//! that does not change the value can always move to the earliest point where it fits.
+
+use std::collections::HashSet;
+
+/// Values are unique in a history, so a number stands for each.
+pub type Value = u64;
+
+/// What was asked, and what was answered if there was an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read this, or saw the key absent. Without an answer it says nothing: leave it out.
+    Get(Option<Value>),
+    /// Stored this value.
+    Put(Value),
+    /// Stored this value if the key was absent; `Some(true)` if it says that it did.
+    PutIfAbsent(Value, Option<bool>),
+    /// Removed the key; `Some(true)` if it says that there was one.
+    Delete(Option<bool>),
+    /// The time of this value is over: from its call on, the key may become absent if it still
+    /// has this value. Always open.
+    Expire(Value),
+}
+
+/// One operation. Times are any numbers that grow; an answer at the time of a call is later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// When it was called.
+    pub called: u64,
+    /// When it was answered; `None` if it is open.
+    pub answered: Option<u64>,
+    /// What it did.
+    pub action: Action,
+}
+
+/// What the search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is an order.
+    Linearizable,
+    /// There is none.
+    Violation,
+    /// The search was given up.
+    Unresolved,
+}
+
+/// Operations of one history, at most.
+pub const OPERATIONS_MAX: usize = 128;
+/// Configurations that are visited before the search is given up.
+const CONFIGURATIONS_MAX: usize = 2_000_000;
+
+/// Searches for an order of `history` that starts with the key absent.
+pub fn check(history: &[Operation]) -> Verdict {
+    assert!(history.len() <= OPERATIONS_MAX, "one bit for each operation");
+    let mut operations = history.to_vec();
+    operations.sort_by_key(|operation| operation.called);
+    let answered = operations.iter().enumerate().filter(|(_, o)| o.answered.is_some());
+    let wanted = answered.fold(0u128, |set, (at, _)| set | (1 << at));
+    let mut visited = HashSet::new();
+    let mut stack = vec![(0u128, None)];
+    while let Some((taken, value)) = stack.pop() {
+        let taken = take_unchanging(&operations, taken, value);
+        if taken & wanted == wanted {
+            return Verdict::Linearizable;
+        }
+        if !visited.insert((taken, value)) {
+            continue;
+        }
+        if visited.len() > CONFIGURATIONS_MAX {
+            return Verdict::Unresolved;
+        }
+        // Open operations are pushed first, so that they are tried last.
+        for open in [true, false] {
+            for (at, operation) in callable(&operations, taken) {
+                if operation.answered.is_none() != open {
+                    continue;
+                }
+                if let Some(next) = changed(operation.action, value) {
+                    stack.push((taken | (1 << at), next));
+                }
+            }
+        }
+    }
+    Verdict::Violation
+}
+
+/// The operations not taken yet that were called before every answer not taken yet.
+fn callable(
+    operations: &[Operation],
+    taken: u128,
+) -> impl Iterator<Item = (usize, &Operation)> + '_ {
+    let free = move |at: usize| taken & (1 << at) == 0;
+    let pending = operations.iter().enumerate().filter(move |(at, _)| free(*at));
+    let first_answer = pending.filter_map(|(_, o)| o.answered).min().unwrap_or(u64::MAX);
+    let called = operations.iter().enumerate().take_while(move |(_, o)| o.called <= first_answer);
+    called.filter(move |(at, _)| free(*at))
+}
+
+/// Takes every answered operation that fits and changes nothing.
+fn take_unchanging(operations: &[Operation], mut taken: u128, value: Option<Value>) -> u128 {
+    loop {
+        let fits = |action: Action| match action {
+            Action::Get(read) => read == value,
+            Action::PutIfAbsent(_, Some(false)) => value.is_some(),
+            Action::Delete(Some(false)) => value.is_none(),
+            _ => false,
+        };
+        let found = callable(operations, taken).find(|(_, o)| fits(o.action)).map(|(at, _)| at);
+        match found {
+            Some(at) => taken |= 1 << at,
+            None => return taken,
+        }
+    }
+}
+
+/// The value after an operation that changes it; `None` if it does not fit or changes nothing.
+fn changed(action: Action, value: Option<Value>) -> Option<Option<Value>> {
+    match action {
+        Action::Put(new) => Some(Some(new)),
+        Action::PutIfAbsent(new, Some(true) | None) if value.is_none() => Some(Some(new)),
+        Action::Delete(Some(true) | None) if value.is_some() => Some(None),
+        Action::Expire(old) if value == Some(old) => Some(None),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(called: u64, answered: u64, action: Action) -> Operation {
+        Operation { called, answered: Some(answered), action }
+    }
+
+    fn open(called: u64, action: Action) -> Operation {
+        Operation { called, answered: None, action }
+    }
+
+    use Action::{Delete, Expire, Get, Put, PutIfAbsent};
+    use Verdict::{Linearizable, Violation};
+
+    #[test]
+    fn sequential_histories_are_judged_by_their_order() {
+        let history =
+            [done(1, 2, Put(1)), done(3, 4, Get(Some(1))), done(5, 6, Delete(Some(true)))];
+        assert_eq!(check(&history), Linearizable);
+        assert_eq!(check(&[done(1, 2, Put(1)), done(3, 4, Get(None))]), Violation);
+        assert_eq!(check(&[done(1, 2, Get(Some(1))), done(3, 4, Put(1))]), Violation);
+        assert_eq!(check(&[done(1, 2, Delete(Some(true)))]), Violation);
+        assert_eq!(check(&[]), Linearizable);
+    }
+
+    #[test]
+    fn a_value_may_not_go_back_to_an_older_one() {
+        let puts = [done(1, 2, Put(1)), done(3, 10, Put(2))];
+        let with = |reads: &[Operation]| check(&[&puts[..], reads].concat());
+        assert_eq!(with(&[done(4, 5, Get(Some(2))), done(6, 7, Get(Some(1)))]), Violation);
+        assert_eq!(with(&[done(4, 5, Get(Some(1))), done(6, 7, Get(Some(2)))]), Linearizable);
+        assert_eq!(with(&[done(4, 7, Get(Some(2))), done(5, 6, Get(Some(1)))]), Linearizable);
+    }
+
+    #[test]
+    fn an_acknowledged_write_may_not_be_lost() {
+        let history = [done(1, 2, Put(1)), done(3, 4, Put(2)), done(5, 6, Get(Some(1)))];
+        assert_eq!(check(&history), Violation);
+    }
+
+    #[test]
+    fn an_open_write_may_take_effect_late_or_never_but_only_once() {
+        let base = [open(1, Put(1)), done(2, 3, Put(2))];
+        let with = |reads: &[Operation]| check(&[&base[..], reads].concat());
+        assert_eq!(with(&[done(4, 5, Get(Some(2)))]), Linearizable);
+        assert_eq!(with(&[done(4, 5, Get(Some(1)))]), Linearizable);
+        assert_eq!(with(&[done(4, 5, Get(Some(2))), done(6, 7, Get(Some(1)))]), Linearizable);
+        let twice =
+            [done(4, 5, Get(Some(1))), done(6, 7, Delete(Some(true))), done(8, 9, Get(Some(1)))];
+        assert_eq!(with(&twice), Violation);
+    }
+
+    #[test]
+    fn conditions_see_what_is_there() {
+        let absent = PutIfAbsent(2, Some(true));
+        let exists = PutIfAbsent(2, Some(false));
+        assert_eq!(check(&[done(1, 2, Put(1)), done(3, 4, absent)]), Violation);
+        assert_eq!(check(&[done(1, 2, Put(1)), done(3, 4, exists)]), Linearizable);
+        assert_eq!(check(&[done(1, 2, exists)]), Violation);
+        assert_eq!(check(&[done(1, 2, Put(1)), done(3, 4, Delete(Some(false)))]), Violation);
+        let both = [done(1, 9, PutIfAbsent(1, Some(true))), done(2, 8, absent)];
+        assert_eq!(check(&both), Violation);
+        let with_delete = [both[0], both[1], open(3, Delete(None))];
+        assert_eq!(check(&with_delete), Linearizable);
+    }
+
+    #[test]
+    fn a_value_vanishes_only_after_its_time() {
+        let put = done(1, 2, Put(1));
+        assert_eq!(check(&[put, open(5, Expire(1)), done(6, 7, Get(None))]), Linearizable);
+        assert_eq!(check(&[put, open(5, Expire(1)), done(3, 4, Get(None))]), Violation);
+        let back = [done(6, 7, Get(None)), done(8, 9, Get(Some(1)))];
+        assert_eq!(check(&[put, open(5, Expire(1)), back[0], back[1]]), Violation);
+    }
+
+    #[test]
+    fn many_concurrent_writes_are_still_resolved() {
+        let mut history: Vec<Operation> = (0..12).map(|i| open(i, Put(i))).collect();
+        history.extend((0..12).map(|i| done(100 + 2 * i, 101 + 2 * i, Get(Some(11 - i)))));
+        assert_eq!(check(&history), Linearizable);
+        history.push(done(300, 301, Get(Some(11))));
+        history.push(done(302, 303, Get(Some(10))));
+        assert_eq!(check(&history), Violation);
+    }
+}

@@ -1,0 +1,517 @@
+//! What happens to members, handled as a runtime would: inputs into the cores, their outputs onto
+//! the network, a check after each.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringkv::base::limits::TICK_MS;
+use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
+use ringkv::proto::replica::Role;
+use ringkv::proto::{Caller, Coordinator, Disposition, MapRow, Moment, Replica};
+use ringkv::ring::{MapDelta, RingMap};
+use ringkv::wire::codec::Reader;
+use ringkv::wire::{ClientMsg, Command, ControlMsg, PeerMsg, Reply, Request, ServerMsg};
+
+use crate::net::{Endpoint, Kind, Link, Parcel};
+use crate::node::{Collector, Node, client_caller, peer_caller, peer_of};
+use crate::world::{Event, World};
+
+impl World {
+    /// A member begins to run: its timers, its connections.
+    pub fn start_node(&mut self, mid: MemberId) {
+        self.after_ms(TICK_MS, Event::Tick(mid));
+        self.after_ms(self.settings.heartbeat_ms, Event::Heartbeat(mid));
+        let others: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
+        for other in others {
+            for kind in [Kind::Data, Kind::Control] {
+                self.reset(Link::new(Endpoint::Node(mid), Endpoint::Node(other), kind));
+            }
+        }
+        for client in 0..self.clients.len() {
+            let link = Link::new(Endpoint::Node(mid), Endpoint::Client(client), Kind::Client);
+            self.reset(link);
+        }
+    }
+
+    /// A dropped member ends.
+    pub fn retire(&mut self, mid: MemberId) {
+        self.note(|_| format!("{mid:?} ends"));
+        self.nodes.remove(&mid);
+        self.oracle.forget(mid);
+        self.network.forget(Endpoint::Node(mid));
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.lose_routes(other, mid);
+        }
+        for client in 0..self.clients.len() {
+            self.client_lost(client, mid);
+        }
+    }
+
+    /// Bytes arrive at a member or a client.
+    pub fn arrive(&mut self, parcel: Parcel) {
+        if !self.network.arrives(&parcel) {
+            return;
+        }
+        let from = parcel.link.sides[1 - parcel.to];
+        self.mark(&parcel.bytes[..parcel.bytes.len().min(64)]);
+        match (parcel.link.sides[parcel.to], from) {
+            (Endpoint::Client(client), _) => self.client_hears(client, &parcel.bytes),
+            (Endpoint::Node(mid), Endpoint::Client(client)) => {
+                self.on_client(mid, client, &parcel.bytes);
+            }
+            (Endpoint::Node(mid), Endpoint::Node(from)) => match parcel.link.kind {
+                Kind::Control => self.on_control(mid, from, &parcel.bytes),
+                _ => self.on_data(mid, from, &parcel.bytes),
+            },
+        }
+    }
+
+    /// A side learns of a new connection.
+    pub fn connected(&mut self, link: Link, generation: u32, side: usize) {
+        if !self.network.connect(link, generation, side) || link.kind != Kind::Data {
+            return;
+        }
+        let (Endpoint::Node(mid), Endpoint::Node(peer)) = (link.sides[side], link.sides[1 - side])
+        else {
+            return;
+        };
+        self.note(|_| format!("{mid:?} is connected to {peer:?}"));
+        for pid in self.partitions() {
+            self.input(mid, pid, None, |replica, _, _| replica.peer_connected(peer));
+        }
+    }
+
+    /// Breaks a connection and begins to make it anew.
+    pub fn reset(&mut self, link: Link) {
+        let known = |endpoint: Endpoint| match endpoint {
+            Endpoint::Node(mid) => self.nodes.contains_key(&mid),
+            Endpoint::Client(_) => true,
+        };
+        if !link.sides.iter().all(|endpoint| known(*endpoint)) {
+            return;
+        }
+        self.note(|_| format!("reset {link:?}"));
+        let (moments, generation) =
+            self.network.reset(&self.settings, &mut self.rng, self.now, link);
+        for (side, moment) in moments.into_iter().enumerate() {
+            self.at(moment, Event::Connected { link, generation, side });
+        }
+        match link.sides {
+            [Endpoint::Node(a), Endpoint::Node(b)] if link.kind == Kind::Data => {
+                self.lose_routes(a, b);
+                self.lose_routes(b, a);
+            }
+            [Endpoint::Node(mid), Endpoint::Client(client)] => self.client_lost(client, mid),
+            _ => {}
+        }
+    }
+
+    /// F3: the answers of what was forwarded are lost with the connection. It may be executed.
+    fn lose_routes(&mut self, mid: MemberId, peer: MemberId) {
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        for caller in node.lose_routes(peer) {
+            let mut bytes = Vec::new();
+            Reply::Unknown.encode(&mut bytes);
+            self.answer(mid, caller, &bytes);
+        }
+    }
+
+    /// All partitions of the ring.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.settings.params.partitions).map(PartitionId)
+    }
+
+    /// Hands one input to one replica: then looks at it, and puts on its way what it said.
+    pub fn input<T>(
+        &mut self,
+        mid: MemberId,
+        pid: PartitionId,
+        msg: Option<&PeerMsg<'_>>,
+        handle: impl FnOnce(&mut Replica, Moment, &mut Collector) -> T,
+    ) -> Option<T> {
+        let at = self.moment();
+        let node = self.nodes.get_mut(&mid)?;
+        let replica = node.replicas.get_mut(pid.0 as usize)?;
+        let mut out = Collector::default();
+        let was = replica.role();
+        let result = handle(replica, at, &mut out);
+        let became_primary = was != Role::Primary && replica.role() == Role::Primary;
+        let check = self.oracle.observe(pid, mid, replica, msg);
+        node.dirty.insert(pid.0 as usize);
+        self.require(check);
+        let check = self.oracle.check_copies(pid, &self.truth);
+        self.require(check);
+        self.turn_soon(mid, self.settings.turn_us);
+        self.emit(mid, out);
+        if became_primary {
+            self.on_new_primary(mid, pid);
+        }
+        Some(result)
+    }
+
+    fn turn_soon(&mut self, mid: MemberId, within_us: u64) {
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        if !std::mem::replace(&mut node.turn_due, true) {
+            let span = Duration::from_micros(self.rng.below(within_us + 1));
+            self.after(span, Event::Turn(mid));
+        }
+    }
+
+    /// Flushes every replica that had inputs.
+    pub fn turn(&mut self, mid: MemberId) {
+        let peers: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
+        let stingy = self.rng.chance(self.settings.no_room_permille);
+        let budget = if stingy { 0 } else { self.settings.bulk_room };
+        let room = peers.into_iter().map(|peer| {
+            let link = Link::new(Endpoint::Node(mid), Endpoint::Node(peer), Kind::Data);
+            let in_flight = self.network.in_flight(link, Endpoint::Node(mid));
+            (peer, in_flight.map_or(0, |bytes| budget.saturating_sub(bytes)))
+        });
+        let room = room.collect();
+        let at = self.moment();
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        node.turn_due = false;
+        let mut out = Collector { room, ..Collector::default() };
+        let mut streaming = Vec::new();
+        for pid in std::mem::take(&mut node.dirty) {
+            let replica = &mut node.replicas[pid];
+            replica.flush(at, &mut out);
+            if replica.is_streaming() {
+                streaming.push(pid);
+            }
+            let pid = PartitionId(pid as u32);
+            if let Err(why) = self.oracle.observe(pid, mid, replica, None) {
+                self.violation.get_or_insert(why);
+            }
+        }
+        let wait = !streaming.is_empty();
+        node.dirty.extend(streaming);
+        self.emit(mid, out);
+        if wait {
+            self.turn_soon(mid, 2_000);
+        }
+    }
+
+    /// Lets time pass for the replicas that want it.
+    pub fn tick(&mut self, mid: MemberId) {
+        if !self.nodes.contains_key(&mid) {
+            return;
+        }
+        for pid in self.partitions() {
+            let busy = |node: &Node| node.replicas[pid.0 as usize].is_busy();
+            if self.nodes.get(&mid).is_some_and(busy) {
+                self.input(mid, pid, None, |replica, at, out| replica.tick(at, out));
+            }
+        }
+        self.coordinate(mid, |_| {});
+        self.after(Duration::from_millis(TICK_MS), Event::Tick(mid));
+    }
+
+    /// Puts on its way what a core said.
+    fn emit(&mut self, mid: MemberId, out: Collector) {
+        for (to, bytes) in out.sends {
+            self.watch_snapshot(mid, to, bytes[0]);
+            self.send(Endpoint::Node(mid), Endpoint::Node(to), Kind::Data, bytes);
+        }
+        for (caller, bytes) in out.replies {
+            let check = self.oracle.answered(mid, caller);
+            self.require(check);
+            self.answer(mid, caller, &bytes);
+        }
+        for command in out.proposals {
+            self.propose(mid, command);
+        }
+    }
+
+    /// Sends bytes over the connection of that kind, if there is one.
+    pub fn send(&mut self, from: Endpoint, to: Endpoint, kind: Kind, bytes: Vec<u8>) {
+        let link = Link::new(from, to, kind);
+        let sent = self.network.send(&self.settings, &mut self.rng, self.now, link, from, bytes);
+        if let Some((at, parcel)) = sent {
+            self.at(at, Event::Arrival(parcel));
+        }
+    }
+
+    fn answer(&mut self, mid: MemberId, caller: Caller, reply: &[u8]) {
+        let Ok(reply) = Reply::decode(&mut Reader::new(reply)) else {
+            return self.require(Err("a reply cannot be decoded".into()));
+        };
+        let mut bytes = Vec::new();
+        match peer_of(caller) {
+            Some(peer) => {
+                PeerMsg::ForwardReply { route: caller.id, reply }.encode(&mut bytes);
+                self.send(Endpoint::Node(mid), Endpoint::Node(peer), Kind::Data, bytes);
+            }
+            None => {
+                let client = Endpoint::Client(caller.connection as usize);
+                ServerMsg::Reply { id: caller.id, reply }.encode(&mut bytes);
+                self.send(Endpoint::Node(mid), client, Kind::Client, bytes);
+            }
+        }
+    }
+
+    fn on_data(&mut self, mid: MemberId, from: MemberId, bytes: &[u8]) {
+        let msg = match PeerMsg::decode(bytes) {
+            Ok(msg) => msg,
+            Err(error) => return self.require(Err(format!("{error:?} from {from:?}: {bytes:?}"))),
+        };
+        self.note(|_| short(format!("{from:?} -> {mid:?} {msg:?}")));
+        match msg {
+            PeerMsg::Forward { route, request } => {
+                self.on_request(mid, peer_caller(from, route), &request);
+            }
+            PeerMsg::ForwardReply { route, reply } => {
+                let Some(node) = self.nodes.get_mut(&mid) else { return };
+                if let Some(caller) = node.close_route(route, from) {
+                    let mut bytes = Vec::new();
+                    reply.encode(&mut bytes);
+                    self.answer(mid, caller, &bytes);
+                }
+            }
+            msg => {
+                let Some(pid) = msg.partition() else { return };
+                self.input(mid, pid, Some(&msg), |replica, at, out| {
+                    replica.receive(at, from, &msg, out);
+                });
+            }
+        }
+    }
+
+    fn on_client(&mut self, mid: MemberId, client: usize, bytes: &[u8]) {
+        match ClientMsg::decode(bytes) {
+            Ok(ClientMsg::Request { id, request }) => {
+                self.note(|_| short(format!("client {client} -> {mid:?} {id} {request:?}")));
+                self.on_request(mid, client_caller(client, id), &request);
+            }
+            Ok(ClientMsg::MapWanted { id, have }) => {
+                let Some(node) = self.nodes.get(&mid) else { return };
+                let newer = node.map.as_ref().filter(|map| map.ver > have);
+                let map = newer.map(|map| Box::new(RingMap::clone(map)));
+                let mut bytes = Vec::new();
+                ServerMsg::Map { id, map }.encode(&mut bytes);
+                self.send(Endpoint::Node(mid), Endpoint::Client(client), Kind::Client, bytes);
+            }
+            other => self.require(Err(format!("{other:?} from a client"))),
+        }
+    }
+
+    /// F1, F2: executes, forwards once, or says who is asked instead.
+    fn on_request(&mut self, mid: MemberId, caller: Caller, request: &Request<'_>) {
+        let pid = self.hasher.partition(request.op.key().unwrap_or_default());
+        let check = self.oracle.asked(mid, caller);
+        self.require(check);
+        let disposition = self
+            .input(mid, pid, None, |replica, at, out| replica.request(at, caller, request, out));
+        let Some(Disposition::Elsewhere(primary)) = disposition else { return };
+        let check = self.oracle.answered(mid, caller);
+        self.require(check);
+        let link = Link::new(Endpoint::Node(mid), Endpoint::Node(primary), Kind::Data);
+        let reachable = self.network.in_flight(link, Endpoint::Node(mid)).is_some();
+        let mut bytes = Vec::new();
+        if request.hop == 0 && !request.redirect && reachable && primary != mid {
+            let Some(node) = self.nodes.get_mut(&mid) else { return };
+            let route = node.open_route(primary, caller);
+            self.counters.forwards += 1;
+            PeerMsg::Forward { route, request: Request { hop: 1, ..*request } }.encode(&mut bytes);
+            return self.send(Endpoint::Node(mid), Endpoint::Node(primary), Kind::Data, bytes);
+        }
+        let map_ver = self.map_ver(mid);
+        Reply::Retry { primary, map_ver }.encode(&mut bytes);
+        self.answer(mid, caller, &bytes);
+    }
+
+    /// The version of a member's map.
+    pub fn map_ver(&self, mid: MemberId) -> Ver {
+        let map = self.nodes.get(&mid).and_then(|node| node.map.as_ref());
+        map.map_or(Ver::ZERO, |map| map.ver)
+    }
+}
+
+/// Maps and the coordinator.
+impl World {
+    fn control(&mut self, from: MemberId, to: MemberId, msg: &ControlMsg) {
+        let mut bytes = Vec::new();
+        msg.encode(&mut bytes);
+        self.send(Endpoint::Node(from), Endpoint::Node(to), Kind::Control, bytes);
+    }
+
+    /// Tells all members how new the map is.
+    pub fn heartbeat(&mut self, mid: MemberId) {
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let (sent_at, map_ver) = (self.now, self.map_ver(mid));
+        let others = node.map.iter().flat_map(|map| map.members.keys().copied());
+        for other in others.filter(|other| *other != mid).collect::<Vec<_>>() {
+            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
+        }
+        let period = Duration::from_millis(self.settings.heartbeat_ms);
+        self.after(period, Event::Heartbeat(mid));
+    }
+
+    fn on_control(&mut self, mid: MemberId, from: MemberId, bytes: &[u8]) {
+        let msg = match ControlMsg::decode(bytes) {
+            Ok(msg) => msg,
+            Err(error) => return self.require(Err(format!("{error:?} from {from:?}: {bytes:?}"))),
+        };
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let deaf = self.now < node.deaf_until;
+        let map = node.map.clone();
+        match msg {
+            ControlMsg::Heartbeat { map_ver, .. } if map_ver > self.map_ver(mid) => {
+                self.control(mid, from, &ControlMsg::MapWanted { have: self.map_ver(mid) });
+            }
+            ControlMsg::Heartbeat { map_ver: have, .. } | ControlMsg::MapWanted { have } => {
+                if let Some(map) = map.filter(|map| map.ver > have) {
+                    let map = Box::new(RingMap::clone(&map));
+                    self.control(mid, from, &ControlMsg::MapFull(map));
+                }
+            }
+            ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Rc::from(map)),
+            ControlMsg::MapDelta(delta) if !deaf => {
+                if let Some(map) = map.and_then(|map| delta.apply(&map)) {
+                    self.adopt(mid, Rc::new(map));
+                }
+            }
+            ControlMsg::Submit { command, .. } => {
+                self.note(|_| format!("{from:?} proposes to {mid:?} {command:?}"));
+                self.coordinate(mid, |coordinator| {
+                    // A command that was overtaken does nothing, and is made again if needed.
+                    let _ = coordinator.submit(from, &command);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// A1: a member adopts a newer map; its partitions follow, at once or a little later.
+    pub fn adopt(&mut self, mid: MemberId, map: Rc<RingMap>) {
+        if map.ver <= self.map_ver(mid) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        node.map = Some(map.clone());
+        self.note(|_| format!("{mid:?} adopts {:?}", map.ver));
+        let node = self.nodes.get_mut(&mid).expect("it was there a moment ago");
+        let decides = node.coordinator.as_ref().is_some_and(Coordinator::is_active);
+        if map.voters.contains(&mid) && !decides {
+            node.coordinator = Some(Coordinator::resume(mid, RingMap::clone(&map)));
+            self.counters.coordinator_moves += 1;
+        }
+        let gone = !map.members.contains_key(&mid);
+        if gone && !std::mem::replace(&mut node.retired, true) {
+            self.after_ms(1_000, Event::Retire(mid));
+        }
+        for pid in self.partitions() {
+            match self.settings.adopt_lag_us {
+                0 => self.adopt_row(mid, pid, &map),
+                lag => {
+                    let span = Duration::from_micros(self.rng.below(lag));
+                    self.after(span, Event::Adopt { mid, pid, map: map.clone() });
+                }
+            }
+        }
+    }
+
+    /// A partition of a member adopts its row of a map.
+    pub fn adopt_row(&mut self, mid: MemberId, pid: PartitionId, map: &RingMap) {
+        let Some(part) = map.part(pid) else { return };
+        let row = MapRow { ver: map.ver, required: map.required, part };
+        self.input(mid, pid, None, |replica, at, out| replica.adopt(at, row, out));
+    }
+
+    /// Sends a command to the coordinator that this member knows of.
+    pub fn propose(&mut self, mid: MemberId, command: Command) {
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let to = node.map.as_ref().and_then(|map| map.voters.first().copied());
+        match to {
+            Some(to) if to == mid => {
+                self.coordinate(mid, |coordinator| drop(coordinator.submit(mid, &command)));
+            }
+            Some(to) => self.control(mid, to, &ControlMsg::Submit { id: 0, command }),
+            None => {}
+        }
+    }
+
+    /// Lets the coordinator on `mid`, if there is one, do something, plan, and publish the result.
+    pub fn coordinate<T>(
+        &mut self,
+        mid: MemberId,
+        work: impl FnOnce(&mut Coordinator) -> T,
+    ) -> Option<T> {
+        let node = self.nodes.get_mut(&mid)?;
+        let coordinator = node.coordinator.as_mut()?;
+        let result = work(coordinator);
+        coordinator.plan();
+        let Some(delta) = coordinator.take_delta() else { return Some(result) };
+        let map = Rc::new(coordinator.map().clone());
+        self.new_truth(map.clone());
+        self.adopt(mid, map.clone());
+        self.publish(mid, &map, delta);
+        Some(result)
+    }
+
+    /// Tells everybody of a change. Whom it does not reach hears of it by heartbeats.
+    fn publish(&mut self, mid: MemberId, map: &RingMap, delta: MapDelta) {
+        let everybody: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
+        let delta = ControlMsg::MapDelta(Box::new(delta));
+        let full = ControlMsg::MapFull(Box::new(map.clone()));
+        for to in everybody {
+            if self.rng.chance(self.settings.map_skip_permille) {
+                continue;
+            }
+            let whole = self.rng.chance(self.settings.map_full_permille);
+            self.control(mid, to, if whole { &full } else { &delta });
+        }
+    }
+
+    /// The map changed: what the checks and the attackers make of it.
+    fn new_truth(&mut self, map: Rc<RingMap>) {
+        let old = std::mem::replace(&mut self.truth, map.clone());
+        self.note(|_| format!("{:?}: {:?}", map.ver, map.parts));
+        self.require(map.check_invariants());
+        if map.ver <= old.ver || map.epoch < old.epoch {
+            self.require(Err(format!("the map went from {:?} to {:?}", old.ver, map.ver)));
+        }
+        for (pid, (before, after)) in self.partitions().zip(old.parts.iter().zip(&map.parts)) {
+            if before == after {
+                continue;
+            }
+            if after.cfg < before.cfg || after.pcfg < before.pcfg {
+                self.require(Err(format!("{pid:?} went from {before:?} to {after:?}")));
+            }
+            let check = self.oracle.check_copies(pid, &map);
+            self.require(check);
+            self.counters.reconfigurations += u64::from(after.cfg > before.cfg);
+            if after.primary != before.primary {
+                self.counters.handovers += 1;
+                self.on_handover(before.primary, after.primary);
+            }
+            let is_new = |learner: &&(MemberId, _)| !before.learners.contains(learner);
+            if let Some((mid, _)) = after.learners.iter().find(is_new) {
+                self.on_learner(*mid);
+            }
+        }
+        self.counters.departures += old.members.len().saturating_sub(map.members.len()) as u64;
+    }
+
+    /// A paused member goes on with everything that came meanwhile.
+    pub fn resume(&mut self, mid: MemberId) {
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        node.paused = false;
+        for event in std::mem::take(&mut node.backlog) {
+            self.dispatch(event);
+        }
+    }
+
+    /// Until when a member is deaf, extended.
+    pub fn deafen(&mut self, mid: MemberId, until: Nanos) {
+        if let Some(node) = self.nodes.get_mut(&mid) {
+            node.deaf_until = node.deaf_until.max(until);
+        }
+    }
+}
+
+fn short(mut line: String) -> String {
+    let end = line.char_indices().nth(600).map_or(line.len(), |(at, _)| at);
+    line.truncate(end);
+    line
+}

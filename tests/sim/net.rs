@@ -1,0 +1,191 @@
+//! The simulated network: connections that keep order inside themselves and nowhere else, are
+//! slow, are cut in one direction or both, and are reset with the loss of what is in flight.
+//!
+//! Two members have two connections, data and control, which know nothing of each other. A cut
+//! direction delays what is sent into it until it heals, as a transport that retransmits does; a
+//! reset loses it. While a direction is cut, no new connection can be made.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ringkv::base::{MemberId, Nanos, Rng};
+
+use crate::settings::Settings;
+
+/// One side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// A member of the ring.
+    Node(MemberId),
+    /// A client.
+    Client(usize),
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Replication and forwarded requests.
+    Data,
+    /// Heartbeats, maps, commands.
+    Control,
+    /// Requests of a client.
+    Client,
+}
+
+/// A connection's name: its two sides, the lower one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// Both sides.
+    pub sides: [Endpoint; 2],
+    /// What it is for.
+    pub kind: Kind,
+}
+
+impl Link {
+    /// The connection of that kind between `a` and `b`.
+    pub fn new(a: Endpoint, b: Endpoint, kind: Kind) -> Self {
+        Self { sides: [a.min(b), a.max(b)], kind }
+    }
+
+    /// The index of a side.
+    pub fn side(&self, endpoint: Endpoint) -> usize {
+        usize::from(self.sides[1] == endpoint)
+    }
+
+    /// Whether `endpoint` is a side.
+    pub fn touches(&self, endpoint: Endpoint) -> bool {
+        self.sides.contains(&endpoint)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// One more with each reset: what was sent on an older one is lost.
+    generation: u32,
+    /// Whether each side knows the connection.
+    up: [bool; 2],
+    /// When the last message to each side arrives.
+    last_arrival: [Nanos; 2],
+    /// Bytes on their way to each side.
+    in_flight: [usize; 2],
+}
+
+/// Bytes on their way.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The connection.
+    pub link: Link,
+    /// Its generation when they were sent.
+    pub generation: u32,
+    /// The side that they are for.
+    pub to: usize,
+    /// The payload.
+    pub bytes: Vec<u8>,
+}
+
+/// All connections and cuts.
+#[derive(Debug, Default)]
+pub struct Network {
+    connections: BTreeMap<Link, Connection>,
+    /// Until when a direction is cut.
+    cuts: BTreeMap<(Endpoint, Endpoint), Nanos>,
+}
+
+impl Network {
+    /// Puts bytes on their way; `None` if they are lost at once.
+    pub fn send(
+        &mut self,
+        settings: &Settings,
+        rng: &mut Rng,
+        now: Nanos,
+        link: Link,
+        from: Endpoint,
+        bytes: Vec<u8>,
+    ) -> Option<(Nanos, Parcel)> {
+        let to = 1 - link.side(from);
+        let blocked_until = self.cut_until(from, link.sides[to]);
+        let connection = self.connections.get_mut(&link)?;
+        if !connection.up[1 - to] {
+            return None;
+        }
+        let start = now.max(blocked_until);
+        let arrival = (start + settings.delay(rng)).max(connection.last_arrival[to]);
+        connection.last_arrival[to] = arrival;
+        connection.in_flight[to] += bytes.len();
+        Some((arrival, Parcel { link, generation: connection.generation, to, bytes }))
+    }
+
+    /// Whether a parcel that arrives now is still wanted.
+    pub fn arrives(&mut self, parcel: &Parcel) -> bool {
+        let Some(connection) = self.connections.get_mut(&parcel.link) else { return false };
+        if connection.generation != parcel.generation {
+            return false;
+        }
+        let in_flight = &mut connection.in_flight[parcel.to];
+        *in_flight = in_flight.saturating_sub(parcel.bytes.len());
+        true
+    }
+
+    /// Bytes on their way over `link` from `from`; `None` if that side has no connection.
+    pub fn in_flight(&self, link: Link, from: Endpoint) -> Option<usize> {
+        let connection = self.connections.get(&link)?;
+        let side = link.side(from);
+        connection.up[side].then_some(connection.in_flight[1 - side])
+    }
+
+    /// Breaks a connection, or begins to make one: the moments at which each side will know of the
+    /// new one, and its generation.
+    pub fn reset(
+        &mut self,
+        settings: &Settings,
+        rng: &mut Rng,
+        now: Nanos,
+        link: Link,
+    ) -> ([Nanos; 2], u32) {
+        let [a, b] = link.sides;
+        let possible = now.max(self.cut_until(a, b)).max(self.cut_until(b, a));
+        let dialled = possible + Duration::from_millis(rng.below(settings.reconnect_ms.max(1)));
+        let first = rng.below(2) as usize;
+        let mut moments = [dialled; 2];
+        moments[first] = dialled + settings.delay(rng);
+        let connection = self.connections.entry(link).or_default();
+        connection.generation += 1;
+        connection.up = [false; 2];
+        connection.in_flight = [0; 2];
+        // Nothing can arrive on a side before that side knows of the connection.
+        connection.last_arrival = moments;
+        (moments, connection.generation)
+    }
+
+    /// A side learns of the new connection; false if that is overtaken by another reset.
+    pub fn connect(&mut self, link: Link, generation: u32, side: usize) -> bool {
+        let connection = self.connections.get_mut(&link);
+        let current = connection.filter(|connection| connection.generation == generation);
+        current.map(|connection| connection.up[side] = true).is_some()
+    }
+
+    /// Cuts one direction.
+    pub fn cut(&mut self, from: Endpoint, to: Endpoint, until: Nanos) {
+        let slot = self.cuts.entry((from, to)).or_default();
+        *slot = (*slot).max(until);
+    }
+
+    /// Ends every cut. What it delayed keeps its delay.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Closes every connection of an endpoint for ever.
+    pub fn forget(&mut self, endpoint: Endpoint) {
+        self.connections.retain(|link, _| !link.touches(endpoint));
+    }
+
+    /// The names of all connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.connections.keys().copied().collect()
+    }
+
+    fn cut_until(&self, from: Endpoint, to: Endpoint) -> Nanos {
+        self.cuts.get(&(from, to)).copied().unwrap_or_default()
+    }
+}
