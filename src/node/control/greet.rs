@@ -68,6 +68,9 @@ impl Control {
             let Some(map) = map else {
                 return refusal(Status::WrongRing, false, "this node belongs to no ring");
             };
+            if hello.generation != map.generation {
+                return refusal(Status::WrongRing, false, "the ring was recovered meanwhile");
+            }
             if hello.to != mid {
                 let text = format!("this is member {mid}, not {}", hello.to);
                 return refusal(Status::WrongRing, false, text);

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use super::*;
-use crate::base::{Cfg, PartitionId};
+use crate::base::{Cfg, PartitionId, Result};
 use crate::node::drive::drive;
 use crate::ring::{Member, Params, Part};
 use crate::wire::{Hello, Op, Reply, Request, Welcome};
@@ -179,7 +179,7 @@ fn run(client: &Client, lookup: Lookup, op: Op<'_>, timeout: Duration) -> Outcom
     let until = boottime() + timeout;
     let mut outcome = None;
     let mut session = client.session(lookup, until).map_err(|error| error.status())?;
-    let mut done = |_, result: crate::Result<&Reply<'_>>| {
+    let mut done = |_, result: Result<&Reply<'_>>| {
         outcome = Some(result.map_err(|error| error.status()).map(|reply| match reply {
             Reply::Value(value) => value.to_vec(),
             Reply::Done => Vec::new(),
@@ -362,7 +362,7 @@ fn much_is_sent_before_the_first_answer_and_large_values_wait_for_room() {
         let mut done = 0;
         let mut session = client.session(Lookup::Direct, until).unwrap();
         let mut rng = crate::base::Rng::new(1);
-        let mut on_done = |_, result: crate::Result<&Reply<'_>>| {
+        let mut on_done = |_, result: Result<&Reply<'_>>| {
             assert_eq!(result.unwrap(), &Reply::Done);
             done += 1;
         };

@@ -94,10 +94,10 @@ impl Coordinator {
     /// Applies a command of a member about a partition it holds.
     pub fn submit(&mut self, from: MemberId, command: &Command) -> Result<Applied, Rejection> {
         match command {
+            // All of these are the primary's to propose. `Promote`, a backup's, comes with leases.
             Command::CancelLearner { .. }
             | Command::AddInSync { .. }
             | Command::Remove { .. }
-            | Command::Promote { .. }
             | Command::Handover { .. } => self.apply(Some(from), command),
             _ => Err(Rejection::Refused("not a member's business".into())),
         }
