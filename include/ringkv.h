@@ -633,11 +633,11 @@ typedef struct {
      */
     const ringkv_share *const *before;
     /**
-     * Number of members after the change.
+     * Number of entries in `after`.
      */
     size_t after_count;
     /**
-     * What they would hold.
+     * What they would hold; a dropped member is left out or holds nothing.
      */
     const ringkv_share *const *after;
 } ringkv_plan;

@@ -381,9 +381,9 @@ pub struct ringkv_plan {
     pub before_count: usize,
     /// What they hold now.
     pub before: *const *const ringkv_share,
-    /// Number of members after the change.
+    /// Number of entries in `after`.
     pub after_count: usize,
-    /// What they would hold.
+    /// What they would hold; a dropped member is left out or holds nothing.
     pub after: *const *const ringkv_share,
 }
 
