@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)] // as in every test
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringkv::ring::Params;
+use ringkv::ring::{HashKind, Params};
 use ringkv::{
     ChangeOptions, ClientConfig, Lookup, NodeConfig, ReadOptions, Ring, ScanOptions, Start, Status,
     WriteOptions,
@@ -135,6 +135,104 @@ fn nodes_are_added_and_dropped_while_clients_work() {
     assert_eq!((info.keys, info.members.len()), (3000, 1));
     assert_eq!(scan_all(&client, ScanOptions::default()).len(), 3000);
     client.wait_settled(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_walk_of_many_pages_sees_everything_while_the_ring_changes() {
+    let params = Params { partitions: 4, ..Params::default() };
+    let first = Ring::start(NodeConfig { params, ..NodeConfig::default() }).unwrap();
+    let client = client(&first);
+    let pairs = pairs(30_000);
+    put_all(&client, &pairs);
+    let expected: BTreeMap<_, _> = pairs.iter().cloned().collect();
+    assert_eq!(scan_all(&client, ScanOptions::default()), expected);
+    let some = ScanOptions { prefix: b"key-29".to_vec(), keys_only: true, ..Default::default() };
+    let some = scan_all(&client, some);
+    assert_eq!(some.len(), expected.keys().filter(|key| key.starts_with(b"key-29")).count());
+    assert!(some.values().all(|value| value.is_empty()));
+
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let walks = scope.spawn(|| {
+            let mut walks = 0;
+            while !done.load(Ordering::SeqCst) || walks == 0 {
+                assert_eq!(scan_all(&client, ScanOptions::default()), expected);
+                walks += 1;
+            }
+        });
+        let others = [standby("second"), standby("third")];
+        others.iter().for_each(|other| first.add_node(&other.address(), wait()).unwrap());
+        first.drop_node("third", wait()).unwrap();
+        done.store(true, Ordering::SeqCst);
+        walks.join().unwrap();
+    });
+}
+
+#[test]
+fn many_threads_share_one_client_while_the_ring_changes() {
+    let first = first();
+    let client = client(&first);
+    let others = [standby("second"), standby("third")];
+    let done = AtomicBool::new(false);
+    let (read, write) = (ReadOptions::default(), WriteOptions::default());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4_u8)
+            .map(|worker| {
+                let (client, done, read, write) = (&client, &done, &read, &write);
+                scope.spawn(move || {
+                    let mut round = 0_u32;
+                    while !done.load(Ordering::SeqCst) || round < 100 {
+                        let key = [worker, (round % 50) as u8];
+                        client.put(&key, &round.to_be_bytes(), write).unwrap();
+                        let value = client.get(&key, read).unwrap();
+                        assert_eq!(value.unwrap(), round.to_be_bytes());
+                        round += 1;
+                    }
+                })
+            })
+            .collect();
+        others.iter().for_each(|other| client.add_node(&other.address(), wait()).unwrap());
+        client.drop_node("first", wait()).unwrap();
+        done.store(true, Ordering::SeqCst);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+    assert_eq!(client.info().unwrap().keys, 200);
+}
+
+#[test]
+fn wrong_arguments_are_refused_before_anything_is_sent() {
+    let params = Params { hash: HashKind::Integer, value_bytes_max: 100, ..Params::default() };
+    let node = Ring::start(NodeConfig { params, ..NodeConfig::default() }).unwrap();
+    let client = client(&node);
+    let (read, write) = (ReadOptions::default(), WriteOptions::default());
+    for ring in [&node, &client] {
+        let status = |key: &[u8]| ring.get(key, &read).unwrap_err().status();
+        assert_eq!(status(b""), Status::KeyTooLarge);
+        assert_eq!(status(&[b'1'; 4097]), Status::KeyTooLarge);
+        assert_eq!(status(b"seven"), Status::InvalidArgument);
+        let results = ring.put_many(&[(b"1", b"x"), (b"x", b"x"), (b"2", &[0; 101])], &write);
+        let results: Vec<_> =
+            results.unwrap().into_iter().map(|r| r.map_err(|error| error.status())).collect();
+        let (invalid, large) = (Status::InvalidArgument, Status::ValueTooLarge);
+        assert_eq!(results, [Ok(()), Err(invalid), Err(large)]);
+        assert_eq!(ring.get(b"1", &read).unwrap().unwrap(), b"x");
+        assert_eq!(ring.get(b"2", &read).unwrap(), None);
+        assert_eq!(ring.add_node("nowhere", wait()).unwrap_err().status(), invalid);
+        let unreachable = ring.add_node("127.0.0.1:1", wait()).unwrap_err();
+        assert_eq!(unreachable.status(), Status::Connect);
+        assert_eq!(
+            ring.add_node(&first().address(), wait()).unwrap_err().status(),
+            Status::WrongRing
+        );
+        let short = WriteOptions { ttl: Some(Duration::from_nanos(1)), ..write };
+        ring.put(b"3", b"x", &short).unwrap();
+        let start = Instant::now();
+        while ring.get(b"3", &read).unwrap().is_some() {
+            assert!(start.elapsed() < PATIENCE);
+        }
+    }
+    let asked = standby("asked");
+    assert_eq!(asked.get(b"1", &read).unwrap_err().status(), Status::Unavailable);
 }
 
 #[test]

@@ -106,9 +106,8 @@ impl Survey {
         for member in members.values_mut() {
             member.share = f64::from(member.copies) / all_copies.max(1) as f64;
         }
-        let mut by_position: Vec<MemberInfo> =
+        let by_position: Vec<MemberInfo> =
             map.by_position().iter().filter_map(|mid| members.remove(mid)).collect();
-        by_position.shrink_to_fit();
         let lost = map.parts.iter().filter(|part| part.state == PartState::Lost).count();
         RingInfo {
             cluster: map.cluster,
@@ -248,8 +247,7 @@ pub(super) fn health(source: &Source) -> Result<Health> {
     let (due, wanted) = (copies_due(map), usize::from(map.params.copies));
     if due < wanted {
         reasons.push(format!(
-            "the ring has room for {due} of the {wanted} copies of each key: add nodes to be able \
-             to lose one"
+            "the ring has nodes for {due} of the {wanted} copies of each key; add nodes"
         ));
     }
     Ok(Health { ok: unwritable == 0 && lacking == 0, unwritable, reasons })
