@@ -158,7 +158,7 @@ def test_plans(shared: Cluster, ring: BytesRing) -> None:
     heavier = ring.plan_add("127.0.0.1:1", weight=3)
     assert heavier.partitions_moved > adding.partitions_moved
     dropping = ring.plan_drop(shared.nodes[0])
-    assert len(dropping.shares_after) == NODES - 1
+    assert sorted(share.share > 0 for share in dropping.shares_after) == [False, True, True]
     assert sum(share.share for share in dropping.shares_before) == pytest.approx(1)
     assert len(ring.info().members) == NODES  # nothing has changed
     with pytest.raises(ringkv.RingMemberError):
@@ -320,7 +320,7 @@ def test_threads_share_a_ring(ring: BytesRing) -> None:
 
 
 def test_competing_pops_get_each_key_once(ring: BytesRing) -> None:
-    ring.update({b"%d" % n: b"" for n in range(400)})
+    ring.update({b"%d" % n: b"" for n in range(150)})
     got: list[bytes] = []
 
     def drain() -> None:
@@ -335,4 +335,4 @@ def test_competing_pops_get_each_key_once(ring: BytesRing) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert sorted(got) == sorted(b"%d" % n for n in range(400))
+    assert sorted(got) == sorted(b"%d" % n for n in range(150))
