@@ -10,7 +10,7 @@ import pytest
 
 import ringkv
 
-NODES = 1  # TEMPORARY
+NODES = 3
 
 
 class Cluster:

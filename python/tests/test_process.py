@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -144,6 +145,44 @@ assert os.waitpid(child, 0)[1] == 0
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert any(line.startswith("ringkv.") for line in done.stdout.splitlines()), done.stdout
+
+
+def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ringkv", *arguments],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_the_command_line() -> None:
+    assert run_command("--version").stdout == f"ringkv {ringkv.__version__}\n"
+    assert run_command("no-such-command").returncode == 2
+    with ringkv.Node.start() as ring:
+        assert run_command("put", "--ring", ring.address, "ключ", "значение").returncode == 0
+        assert ring["ключ".encode()] == "значение".encode()
+        found = run_command("get", "--ring", ring.address, "ключ")
+        assert (found.returncode, found.stdout.rstrip("\n")) == (0, "значение")
+        assert run_command("get", "--ring", ring.address, "nothing").returncode == 1
+
+
+def test_ctrl_c_ends_a_node_of_the_command_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ringkv", "node", "--listen", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as node:
+        assert node.stdout is not None
+        assert node.stdout.readline()
+        node.send_signal(signal.SIGINT)
+        try:
+            node.wait(timeout=20)
+        finally:
+            node.kill()
 
 
 def test_everything_public_is_there_and_documented() -> None:

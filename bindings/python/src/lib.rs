@@ -40,6 +40,12 @@ mod _ringkv {
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
+    /// Runs the command line; the exit status. Signals belong to it meanwhile.
+    #[pyfunction]
+    fn command_line(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> i32 {
+        py.detach(|| ringkv::cli::main(arguments))
+    }
+
     /// Every status: number, name, text, whether a retry may help, whether a write that ended
     /// this way may have taken effect.
     #[pyfunction]
