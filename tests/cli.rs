@@ -190,8 +190,12 @@ fn a_dead_ring_and_an_unknown_host_are_told_apart() {
     let output = run(&["get", "k", "--json", "--ring", &dead, "--timeout", "2000"]);
     assert_eq!(code(&output), 2);
     assert_eq!(json(&output)["error"]["code"], -402, "{}", stdout(&output));
-    let output = run(&["node", "--until-stdin-ends", "--join", "no-such-host.invalid:1"]);
-    assert!(refused(&output).contains("no-such-host.invalid"));
+    for (seed, part) in [("no-such-host.invalid:1", "no-such-host.invalid"), (&dead, &dead)] {
+        let mut node = ringkv();
+        node.args(["node", "--until-stdin-ends", "--listen", "127.0.0.1:0", "--join", seed]);
+        let output = node.args(["--start-timeout", "300ms"]).output().expect("starts");
+        assert!(refused(&output).contains(part), "{}", stderr(&output));
+    }
 }
 
 #[test]
@@ -386,7 +390,7 @@ fn watching_ends_with_ctrl_c() {
 fn members_come_and_go() {
     let first = Node::start(&["--name", "n1"]);
     let ring = first.address.as_str();
-    let _second = Node::start(&["--name", "n2", "--join", ring]);
+    let second = Node::start(&["--name", "n2", "--join", ring]);
     let third = Node::start(&["--name", "n3", "--standby"]);
     for key in 0..50 {
         done(&run(&["put", &format!("k{key}"), "v", "--ring", ring]));
@@ -400,7 +404,7 @@ fn members_come_and_go() {
     assert!(sentence.contains(&third.address) || sentence.contains("n3"), "{sentence}");
 
     // Asked of another member than the one that goes, which here is the creator.
-    let others = format!("{},{}", _second.address, third.address);
+    let others = format!("{},{}", second.address, third.address);
     let plan = json(&run(&["plan", "drop", "n1", "--json", "--ring", &others]));
     assert!(plan.is_object(), "{plan}");
     let told = json(&run(&["drop", "n1", "--json", "--ring", &others]));

@@ -76,11 +76,17 @@ pub enum Command {
 #[derive(Args, Debug, Clone)]
 pub struct Target {
     /// One or more members of the ring
-    #[arg(long, env = "RINGKV_RING", value_name = "ADDR[,ADDR]", default_value = "127.0.0.1:7000")]
+    #[arg(
+        long,
+        global = true,
+        env = "RINGKV_RING",
+        value_name = "ADDR[,ADDR]",
+        default_value = "127.0.0.1:7000"
+    )]
     pub ring: String,
 
     /// Milliseconds until an operation is given up
-    #[arg(long, value_name = "MS", default_value_t = 5000,
+    #[arg(long, global = true, value_name = "MS", default_value_t = 5000,
           value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout: u64,
 }
@@ -115,6 +121,9 @@ pub struct NodeArgs {
     /// Join the ring of one of these members
     #[arg(long, value_name = "ADDR[,ADDR]", value_delimiter = ',', conflicts_with = "standby")]
     pub join: Vec<String>,
+    /// How long joining is tried
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub start_timeout: Duration,
     /// Belong to no ring until one adds this node
     #[arg(long)]
     pub standby: bool,

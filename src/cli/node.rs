@@ -88,6 +88,7 @@ fn config(args: &NodeArgs) -> Outcome<NodeConfig> {
         workers: args.workers.unwrap_or_else(workers_default),
         memory_bytes_max: args.memory_max,
         accept_public: args.accept_public,
+        start_timeout: args.start_timeout,
         ..NodeConfig::default()
     })
 }

@@ -17,6 +17,8 @@ use crate::{ClientConfig, ReadOptions, Ring, WriteOptions, with_interrupt};
 /// Keys of each client. Few enough to be written again and again, and to meet many partitions.
 const OWN_KEYS: u64 = 200;
 const SLICE: Duration = Duration::from_millis(5);
+/// A ring that fails so often is not worth waiting for: each failure may take a whole deadline.
+const FAILED_MAX: u64 = 20;
 /// A client without a single answer for so long hangs.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,7 @@ pub struct Clients<'a> {
     operations: u64,
     loaded: &'a [(&'a [u8], u64)],
     done: Vec<AtomicU64>,
+    failed: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -68,7 +71,8 @@ impl<'a> Clients<'a> {
     /// `loaded`: the loaded keys with the hashes of their values.
     pub fn new(count: u32, operations: u64, seed: u64, loaded: &'a [(&'a [u8], u64)]) -> Self {
         let done = (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { seed, operations, loaded, done, stop: AtomicBool::new(false) }
+        let (failed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { seed, operations, loaded, done, failed, stop }
     }
 
     /// Lets the clients work while `job` runs, then reads back what they wrote.
@@ -117,6 +121,9 @@ impl<'a> Clients<'a> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Failure::new("a client gave up"));
             }
+            if self.failed.load(Ordering::Relaxed) >= FAILED_MAX {
+                return Err(Failure::new("too many operations of the clients failed"));
+            }
             // A client that never comes back must not leave us waiting for ever.
             for (done, last) in done.iter().zip(&mut progress) {
                 if *done != last.0 {
@@ -147,7 +154,9 @@ impl<'a> Clients<'a> {
                 if error.status() == Status::Aborted {
                     return Err(error);
                 }
+                log::warn!("client {number}: {error}");
                 client.fail(&error);
+                self.failed.fetch_add(1, Ordering::Relaxed);
             }
             client.tally.operations += 1;
             client.tally.latencies.saturating_record(started.elapsed().as_nanos() as u64);
@@ -262,7 +271,9 @@ impl Client {
     fn read_back(&mut self) {
         for index in 0..self.own.len() {
             if let Err(error) = self.get(index) {
+                // One is too many; a ring that is gone would take a deadline for each key.
                 self.fail(&error);
+                return;
             }
         }
     }
@@ -288,5 +299,54 @@ impl Client {
         let number = self.number;
         let key = escaped(key);
         self.tally.first.get_or_insert_with(|| format!("client {number} read {key}: {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeConfig;
+
+    fn tally(loaded: &[(&[u8], u64)], meddle: impl FnOnce(&Ring)) -> Tally {
+        let node = Ring::start(NodeConfig::default()).expect("a ring of one");
+        let value: &[u8] = b"as loaded";
+        node.put(b"k", value, &WriteOptions::default()).expect("puts");
+        let clients = Clients::new(2, 300, 7, loaded);
+        let interrupted = Interrupted::default();
+        let job = || {
+            clients.wait_for_work(&interrupted)?;
+            meddle(&node);
+            clients.wait_for_work(&interrupted)?;
+            Ok(((), ()))
+        };
+        let (tally, ..) = clients.run(&node.address(), &interrupted, job).expect("clients work");
+        node.close();
+        tally
+    }
+
+    #[test]
+    fn right_answers_are_not_called_wrong() {
+        let loaded = [(&b"k"[..], value_hash(b"as loaded"))];
+        let tally = tally(&loaded, |_| {});
+        assert_eq!((tally.failed, tally.wrong, tally.first), (0, 0, None));
+        assert!(tally.operations >= 1200 && tally.writes > 0);
+    }
+
+    #[test]
+    fn lost_and_changed_values_are_noticed() {
+        let loaded = [(&b"k"[..], value_hash(b"as loaded"))];
+        let changed = tally(&loaded, |node| {
+            node.put(b"k", b"other", &WriteOptions::default()).expect("puts");
+        });
+        assert!(changed.wrong > 0 && changed.failed == 0);
+        let lost = tally(&loaded, |node| {
+            for client in 0..2 {
+                for index in 0..OWN_KEYS {
+                    let key = format!("\trun/{client}/{index}");
+                    node.delete(key.as_bytes(), &WriteOptions::default()).expect("deletes");
+                }
+            }
+        });
+        assert!(lost.wrong > 0 && lost.failed == 0);
     }
 }
