@@ -44,11 +44,8 @@ pub(super) trait Transport {
 
 #[derive(Clone, Copy)]
 enum State {
-    /// To be submitted, not before the moment.
-    Due {
-        at: Nanos,
-        hint: Option<MemberId>,
-    },
+    /// Not yet, or no longer, under way.
+    Waiting,
     UnderWay {
         map_ver: Ver,
     },
@@ -58,6 +55,13 @@ enum State {
 struct Pending {
     attempt: Attempt,
     state: State,
+}
+
+/// An operation that is submitted again, not before the moment.
+struct Later {
+    at: Nanos,
+    tag: usize,
+    hint: Option<MemberId>,
 }
 
 /// Drives `ops` until each is answered or `until` has passed. `done` is called exactly once for
@@ -70,98 +74,131 @@ pub(super) fn drive(
     rng: &mut Rng,
     done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
 ) -> Result<()> {
-    for (at, window) in ops.chunks(WINDOW).enumerate() {
-        let base = at * WINDOW;
-        let mut done_here = |index: usize, result: Result<&Reply<'_>>| done(base + index, result);
-        let result = drive_window(transport, window, until, rng, &mut done_here);
-        if result.is_err() {
-            transport.abandon();
-        }
-        result?;
-    }
+    let mut batch = Batch::new(ops, until);
+    let result = batch.run(transport, rng, done);
+    transport.abandon();
+    result?;
+    batch.report_overdue(done);
     Ok(())
 }
 
-fn drive_window(
-    transport: &mut dyn Transport,
-    ops: &[Op<'_>],
+/// A batch of operations on its way.
+///
+/// - At most `WINDOW` operations are `UnderWay` at the same time.
+/// - An operation is `Waiting` exactly if its tag is in `fresh` or in `later`.
+struct Batch<'o> {
+    ops: &'o [Op<'o>],
+    pending: Vec<Pending>,
     until: Nanos,
-    rng: &mut Rng,
-    done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
-) -> Result<()> {
-    let begin = transport.now();
-    let start = |op: &Op<'_>| Pending {
-        attempt: Attempt::new(op),
-        state: State::Due { at: begin, hint: None },
-    };
-    let mut pending: Vec<Pending> = ops.iter().map(start).collect();
-    let mut left = pending.len();
-    loop {
-        let mut wake_at = until;
-        let now = transport.now();
-        for (tag, (op, item)) in ops.iter().zip(&mut pending).enumerate() {
-            match item.state {
-                State::Due { at, hint } if at <= now => {
-                    item.state = State::UnderWay { map_ver: transport.submit(tag, op, hint) };
-                }
-                State::Due { at, .. } => wake_at = wake_at.min(at),
-                State::UnderWay { .. } | State::Done => {}
+    /// Operations that were never submitted: from this tag on.
+    fresh: usize,
+    later: Vec<Later>,
+    under_way: usize,
+    left: usize,
+}
+
+impl<'o> Batch<'o> {
+    fn new(ops: &'o [Op<'o>], until: Nanos) -> Self {
+        let start = |op| Pending { attempt: Attempt::new(op), state: State::Waiting };
+        Self {
+            ops,
+            pending: ops.iter().map(start).collect(),
+            until,
+            fresh: 0,
+            later: Vec::new(),
+            under_way: 0,
+            left: ops.len(),
+        }
+    }
+
+    fn run(
+        &mut self,
+        transport: &mut dyn Transport,
+        rng: &mut Rng,
+        done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
+    ) -> Result<()> {
+        while self.left > 0 {
+            let now = transport.now();
+            if now >= self.until {
+                return Ok(());
+            }
+            self.submit_due(transport, now);
+            let wake_at = self.later.iter().map(|later| later.at).min().unwrap_or(self.until);
+            let slice = wake_at.min(self.until).min(now + SLICE);
+            let mut refresh = false;
+            transport.wait(slice, &mut |tag, event| {
+                refresh |= self.settle(tag, event, now, rng, done);
+            })?;
+            poll_interrupt()?;
+            if refresh {
+                transport.refresh(self.until);
             }
         }
-        let mut refresh = false;
-        let slice = wake_at.min(now + SLICE);
-        transport.wait(slice, &mut |tag, event| {
-            let Some(item) = pending.get_mut(tag) else { return };
-            let State::UnderWay { map_ver } = item.state else { return };
-            refresh |= settle(item, map_ver, tag, event, now, rng, &mut left, done);
-        })?;
-        if left == 0 {
-            return Ok(());
-        }
-        poll_interrupt()?;
-        if transport.now() >= until {
-            break;
-        }
-        if refresh {
-            transport.refresh(until);
-        }
+        Ok(())
     }
-    transport.abandon();
-    for (tag, (op, item)) in ops.iter().zip(&pending).enumerate() {
-        if !matches!(item.state, State::Done) {
-            done(tag, Err(overdue(op, item)));
-        }
-    }
-    Ok(())
-}
 
-/// Handles one event of an operation. Whether a newer map is needed.
-#[allow(clippy::too_many_arguments)]
-fn settle(
-    item: &mut Pending,
-    map_ver: Ver,
-    tag: usize,
-    event: Event<'_>,
-    now: Nanos,
-    rng: &mut Rng,
-    left: &mut usize,
-    done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
-) -> bool {
-    let (next, reply) = match &event {
-        Event::Reply(reply) => (item.attempt.on_reply(reply, map_ver, now, rng), Some(*reply)),
-        Event::Lost { sent } => (item.attempt.on_lost(*sent, now, rng), None),
-    };
-    match (next, reply) {
-        (Next::Again { at, hint, refresh }, _) => {
-            item.state = State::Due { at, hint };
-            return refresh;
+    /// Submits what is due, as far as the window allows; what was refused before goes first.
+    fn submit_due(&mut self, transport: &mut dyn Transport, now: Nanos) {
+        let mut due: Vec<Later> = Vec::new();
+        self.later.retain_mut(|later| {
+            let is_due = later.at <= now;
+            if is_due {
+                due.push(Later { ..*later });
+            }
+            !is_due
+        });
+        for Later { tag, hint, .. } in due {
+            self.submit(transport, tag, hint);
         }
-        (Next::Done, Some(reply)) => done(tag, Ok(reply)),
-        _ => done(tag, Err(Status::ConnectionLost.into())),
+        while self.under_way < WINDOW && self.fresh < self.ops.len() {
+            self.fresh += 1;
+            self.submit(transport, self.fresh - 1, None);
+        }
     }
-    item.state = State::Done;
-    *left -= 1;
-    false
+
+    fn submit(&mut self, transport: &mut dyn Transport, tag: usize, hint: Option<MemberId>) {
+        let (Some(op), Some(item)) = (self.ops.get(tag), self.pending.get_mut(tag)) else { return };
+        item.state = State::UnderWay { map_ver: transport.submit(tag, op, hint) };
+        self.under_way += 1;
+    }
+
+    /// Handles one event of an operation. Whether a newer map is needed.
+    fn settle(
+        &mut self,
+        tag: usize,
+        event: Event<'_>,
+        now: Nanos,
+        rng: &mut Rng,
+        done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
+    ) -> bool {
+        let Some(item) = self.pending.get_mut(tag) else { return false };
+        let State::UnderWay { map_ver } = item.state else { return false };
+        self.under_way -= 1;
+        let (next, reply) = match &event {
+            Event::Reply(reply) => (item.attempt.on_reply(reply, map_ver, now, rng), Some(*reply)),
+            Event::Lost { sent } => (item.attempt.on_lost(*sent, now, rng), None),
+        };
+        match (next, reply) {
+            (Next::Again { at, hint, refresh }, _) => {
+                item.state = State::Waiting;
+                self.later.push(Later { at, tag, hint });
+                return refresh;
+            }
+            (Next::Done, Some(reply)) => done(tag, Ok(reply)),
+            _ => done(tag, Err(Status::ConnectionLost.into())),
+        }
+        item.state = State::Done;
+        self.left -= 1;
+        false
+    }
+
+    fn report_overdue(&self, done: &mut dyn FnMut(usize, Result<&Reply<'_>>)) {
+        for (tag, (op, item)) in self.ops.iter().zip(&self.pending).enumerate() {
+            if !matches!(item.state, State::Done) {
+                done(tag, Err(overdue(op, item)));
+            }
+        }
+    }
 }
 
 /// Why an operation is not done at its deadline. What was refused every time was not executed;
