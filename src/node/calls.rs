@@ -9,16 +9,26 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::wire::Reply;
 
+/// One answer.
+pub(super) struct Arrival {
+    /// The call's number: an answer to a call that was given up is told by it.
+    pub(super) number: u64,
+    /// What the caller named it.
+    pub(super) tag: usize,
+    /// The encoded answer.
+    pub(super) reply: Vec<u8>,
+}
+
 /// Where the answers to one thread's operations arrive.
 #[derive(Default)]
 pub(super) struct Mailbox {
-    arrived: Mutex<Vec<(usize, Vec<u8>)>>,
+    arrived: Mutex<Vec<Arrival>>,
     bell: Condvar,
 }
 
 impl Mailbox {
-    /// Takes what has arrived, waiting for it up to `wait_max`: tags with encoded answers.
-    pub(super) fn take(&self, wait_max: Duration) -> Vec<(usize, Vec<u8>)> {
+    /// Takes what has arrived, waiting for it up to `wait_max`.
+    pub(super) fn take(&self, wait_max: Duration) -> Vec<Arrival> {
         let mut arrived = self.arrived.lock();
         if arrived.is_empty() && !wait_max.is_zero() {
             self.bell.wait_for(&mut arrived, wait_max);
@@ -26,10 +36,8 @@ impl Mailbox {
         std::mem::take(&mut arrived)
     }
 
-    fn put(&self, tag: usize, reply: &Reply<'_>) {
-        let mut bytes = Vec::with_capacity(32);
-        reply.encode(&mut bytes);
-        self.arrived.lock().push((tag, bytes));
+    /// Wakes its thread.
+    pub(super) fn ring(&self) {
         self.bell.notify_one();
     }
 }
@@ -49,12 +57,14 @@ impl Calls {
         number
     }
 
-    /// Delivers an answer; dropped if nobody waits for it any more.
-    pub(super) fn complete(&self, number: u64, reply: &Reply<'_>) {
-        let waiting = self.open.lock().remove(&number);
-        if let Some((mailbox, tag)) = waiting {
-            mailbox.put(tag, reply);
-        }
+    /// Delivers an answer; dropped if nobody waits for it any more. The mailbox is to be rung when
+    /// everything for it is there.
+    pub(super) fn complete(&self, number: u64, reply: &Reply<'_>) -> Option<Arc<Mailbox>> {
+        let (mailbox, tag) = self.open.lock().remove(&number)?;
+        let mut bytes = Vec::with_capacity(32);
+        reply.encode(&mut bytes);
+        mailbox.arrived.lock().push(Arrival { number, tag, reply: bytes });
+        Some(mailbox)
     }
 
     /// Nobody waits for this one any more.

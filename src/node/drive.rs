@@ -150,6 +150,10 @@ impl<'o> Batch<'o> {
         for Later { tag, hint, .. } in due {
             self.submit(transport, tag, hint);
         }
+        // In halves: a trickle of single operations would travel in single messages.
+        if self.under_way > WINDOW / 2 {
+            return;
+        }
         while self.under_way < WINDOW && self.fresh < self.ops.len() {
             self.fresh += 1;
             self.submit(transport, self.fresh - 1, None);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use super::calls::Mailbox;
+use super::calls::{Arrival, Mailbox};
 use super::config::{Lookup, NodeConfig, Start};
 use super::control::Control;
 use super::drive::{Event, Transport};
@@ -225,7 +225,8 @@ fn wait_started(
 
 fn create(config: &NodeConfig, address: &str) -> Coordinator {
     let cluster = ClusterId(sys::random_u128());
-    let first = super::control::join_info(config, address, config.params.seed);
+    let boot = sys::random_u64() as u32;
+    let first = super::control::join_info(config, address, config.params.seed, boot);
     Coordinator::create(cluster, config.params, first)
 }
 
@@ -340,9 +341,12 @@ impl Transport for LocalTransport {
         self.finish_turn();
         self.shared.check_open()?;
         let arrived = self.mailbox.take(until.since(sys::boottime()));
-        for (tag, bytes) in arrived {
+        for Arrival { number, tag, reply } in arrived {
+            if self.open.get(&tag) != Some(&number) {
+                continue; // Given up meanwhile.
+            }
             self.open.remove(&tag);
-            match Reply::decode(&mut Reader::new(&bytes)) {
+            match Reply::decode(&mut Reader::new(&reply)) {
                 Ok(reply) => report(tag, Event::Reply(&reply)),
                 Err(_) => debug_assert!(false, "an answer was encoded by us"),
             }

@@ -28,7 +28,7 @@ pub(super) struct Membership {
     pub(super) hasher: Hasher,
     /// One replica for each partition of the ring, most of them holding nothing.
     replicas: Box<[Mutex<Replica>]>,
-    /// `BUSY` and `STREAMING` of each replica, readable without its lock.
+    /// `BUSY`, `STREAMING` and `EXPIRING` of each replica, readable without its lock.
     flags: Box<[AtomicU8]>,
     /// The newest map.
     map: RwLock<Arc<RingMap>>,
@@ -40,6 +40,8 @@ pub(super) struct Membership {
 pub(super) const BUSY: u8 = 1;
 /// The replica wants `flush` soon: a snapshot waits for room.
 pub(super) const STREAMING: u8 = 2;
+/// The replica wants `sweep` now and then: keys of it may expire.
+pub(super) const EXPIRING: u8 = 4;
 
 impl Membership {
     pub(super) fn new(me: MemberId, map: Arc<RingMap>) -> Self {
@@ -82,8 +84,9 @@ impl Membership {
 
     /// Notes, under the replica's lock, what it wants.
     pub(super) fn note(&self, pid: PartitionId, replica: &Replica) -> u8 {
-        let flags =
-            (BUSY * u8::from(replica.is_busy())) | (STREAMING * u8::from(replica.is_streaming()));
+        let flags = (BUSY * u8::from(replica.is_busy()))
+            | (STREAMING * u8::from(replica.is_streaming()))
+            | (EXPIRING * u8::from(replica.has_expiring()));
         if let Some(slot) = self.flags.get(pid.0 as usize) {
             slot.store(flags, Ordering::Relaxed);
         }
@@ -148,6 +151,11 @@ impl Routes {
         self.open.lock().remove(&number)
     }
 
+    /// Takes every route: the node leaves its ring.
+    pub(super) fn close_all(&self) -> Vec<Route> {
+        self.open.lock().drain().map(|(_, route)| route).collect()
+    }
+
     /// Takes every route to `mid`, whose connection is gone.
     pub(super) fn close_all_to(&self, mid: MemberId) -> Vec<Route> {
         let mut open = self.open.lock();
@@ -174,14 +182,15 @@ pub(super) struct Shared {
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
     memory_bytes: AtomicI64,
-    /// Some replica wants `flush` soon.
-    pub(super) streaming: AtomicBool,
+    /// For each worker, whether one of its replicas wants `flush` soon.
+    pub(super) streaming: Box<[AtomicBool]>,
     closed: AtomicBool,
     failure: OnceLock<String>,
 }
 
 impl Shared {
     pub(super) fn new(config: NodeConfig, address: String) -> Self {
+        let streaming = (0..config.workers).map(|_| AtomicBool::new(false)).collect();
         Self {
             config,
             address,
@@ -192,7 +201,7 @@ impl Shared {
             workers: OnceLock::new(),
             control: OnceLock::new(),
             memory_bytes: AtomicI64::new(0),
-            streaming: AtomicBool::new(false),
+            streaming,
             closed: AtomicBool::new(false),
             failure: OnceLock::new(),
         }
@@ -255,7 +264,9 @@ impl Shared {
             self.memory_bytes.fetch_add(change, Ordering::Relaxed);
         }
         if member.note(pid, &replica) & STREAMING != 0 {
-            self.streaming.store(true, Ordering::Relaxed);
+            if let Some(mark) = self.streaming.get(pid.0 as usize % self.streaming.len()) {
+                mark.store(true, Ordering::Relaxed);
+            }
         }
         Some(result)
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::calls::Mailbox;
 use super::control::ControlInput;
 use super::shared::{Membership, Route, Shared, Target};
 use crate::base::limits::{BULK_BUDGET_BYTES, PIPELINE_MAX};
@@ -32,6 +33,8 @@ struct Outgoing {
     shared: Arc<Shared>,
     member: Arc<Membership>,
     touched: Vec<Arc<Link>>,
+    /// Whoever waits in this process is woken once for all of its answers.
+    delivered: Vec<Arc<Mailbox>>,
     /// Most answers of a turn go where the last one went.
     last_target: Option<(u64, Arc<Target>)>,
     last_peer: Option<(MemberId, Arc<Link>)>,
@@ -43,6 +46,7 @@ impl Turn {
             shared: Arc::clone(&shared),
             member: Arc::clone(&member),
             touched: Vec::new(),
+            delivered: Vec::new(),
             last_target: None,
             last_peer: None,
         };
@@ -66,6 +70,11 @@ impl Turn {
             self.dirty.push(pid);
         }
         Some(result)
+    }
+
+    /// Counts an operation of a connection; false if too many of it are under way.
+    pub(super) fn admit(&mut self, caller: Caller) -> bool {
+        self.outgoing.target(caller.connection).is_some_and(|target| target.admit())
     }
 
     /// Executes a request here or passes it on (F1): at most once, and never again.
@@ -97,6 +106,18 @@ impl Turn {
         self.outgoing.reply(caller, reply);
     }
 
+    /// Answers the callers of requests that were passed on and will not be answered.
+    pub(super) fn fail_routes(&mut self, routes: Vec<Route>) {
+        let map_ver = self.member.map_ver();
+        for route in routes {
+            let reply = match route.is_mutation {
+                true => Reply::Unknown,
+                false => Reply::Retry { primary: MemberId::ZERO, map_ver },
+            };
+            self.outgoing.reply(route.caller, &reply);
+        }
+    }
+
     /// Notes a connection to flush when the turn is over.
     pub(super) fn touch(&mut self, link: &Arc<Link>) {
         self.outgoing.touch(link);
@@ -114,6 +135,9 @@ impl Turn {
         }
         for link in outgoing.touched.drain(..) {
             link.flush();
+        }
+        for mailbox in outgoing.delivered.drain(..) {
+            mailbox.ring();
         }
     }
 
@@ -183,7 +207,12 @@ impl Outbox for Outgoing {
 
     fn reply(&mut self, to: Caller, reply: &Reply<'_>) {
         if to.connection == LOCAL {
-            return self.shared.calls.complete(to.id, reply);
+            if let Some(mailbox) = self.shared.calls.complete(to.id, reply) {
+                if !self.delivered.iter().any(|known| Arc::ptr_eq(known, &mailbox)) {
+                    self.delivered.push(mailbox);
+                }
+            }
+            return;
         }
         let Some(target) = self.target(to.connection) else { return };
         target.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -200,9 +229,9 @@ impl Outbox for Outgoing {
         self.shared.tell_control(ControlInput::Propose(command));
     }
 
-    fn bulk_room(&self, to: MemberId) -> usize {
-        let pending = self.member.peer(to).map_or(usize::MAX, |link| link.pending());
-        BULK_BUDGET_BYTES.saturating_sub(pending)
+    fn bulk_room(&self, to: MemberId) -> Option<usize> {
+        let link = self.member.peer(to)?;
+        Some(BULK_BUDGET_BYTES.saturating_sub(link.pending()))
     }
 }
 
@@ -211,8 +240,13 @@ impl Target {
         Self { link, is_peer, in_flight: AtomicU32::new(0) }
     }
 
-    /// Counts an operation; false if the connection has too many under way.
+    /// Counts an operation, to be answered through `Outbox::reply`; false, and not counted, if the
+    /// connection has too many under way.
     pub(super) fn admit(&self) -> bool {
-        (self.in_flight.fetch_add(1, Ordering::Relaxed) as usize) < PIPELINE_MAX
+        let admitted = (self.in_flight.fetch_add(1, Ordering::Relaxed) as usize) < PIPELINE_MAX;
+        if !admitted {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        admitted
     }
 }

@@ -7,17 +7,20 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::control::{AdminReply, ControlInput};
-use super::shared::{BUSY, Membership, STREAMING, Shared, Target};
+use super::shared::{BUSY, EXPIRING, Membership, STREAMING, Shared, Target};
 use super::turn::Turn;
 use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
 use crate::base::{MemberId, Nanos, Status};
 use crate::net::{CloseReason, ConnId, Context, Detached, Flow, Handler, Link, ListenerId, Socket};
 use crate::proto::{Caller, Moment, Outbox, Replica};
 use crate::wire::client::NodeStats;
-use crate::wire::{ClientMsg, PeerMsg, Reply, ServerMsg};
+use crate::wire::{ClientMsg, PeerMsg, Reply, Request, ServerMsg};
 
 /// How soon a snapshot that waits for room is tried again.
 const STREAM_RETRY: Duration = Duration::from_millis(2);
+
+/// How often a replica looks for expired keys.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What other threads tell a worker.
 pub(super) enum WorkerInput {
@@ -41,6 +44,7 @@ pub(super) struct Worker {
     turn: Option<Turn>,
     next_tick: Nanos,
     next_stream: Nanos,
+    next_sweep: Nanos,
 }
 
 impl Worker {
@@ -58,6 +62,7 @@ impl Worker {
             turn: None,
             next_tick: Nanos::ZERO,
             next_stream: Nanos::ZERO,
+            next_sweep: Nanos::ZERO,
         }
     }
 
@@ -109,16 +114,8 @@ impl Worker {
     /// The connection to `mid` is gone, and the answers that were to come over it.
     fn fail_routes(&mut self, mid: MemberId) {
         let routes = self.shared.routes.close_all_to(mid);
-        let Some(turn) = self.turn() else { return };
-        let map_ver = turn.member().map_ver();
-        for route in routes {
-            turn.reply(
-                route.caller,
-                &match route.is_mutation {
-                    true => Reply::Unknown,
-                    false => Reply::Retry { primary: MemberId::ZERO, map_ver },
-                },
-            );
+        if let Some(turn) = self.turn() {
+            turn.fail_routes(routes);
         }
     }
 
@@ -130,15 +127,15 @@ impl Worker {
         match msg {
             ClientMsg::Request { id, request } => {
                 let caller = Caller { connection: link.id().0, id };
-                let target = self.shared.targets.read().get(&link.id().0).map(Arc::clone);
-                let admitted = target.is_some_and(|target| target.admit());
                 let refusal = match self.turn() {
                     None => Reply::NoRing,
-                    Some(_) if !admitted => Reply::Busy,
-                    Some(turn) => {
-                        turn.request(caller, &request);
-                        return Flow::Continue;
-                    }
+                    Some(turn) => match turn.admit(caller) {
+                        true => {
+                            turn.request(caller, &request);
+                            return Flow::Continue;
+                        }
+                        false => Reply::Busy,
+                    },
                 };
                 self.answer(link, |out| ServerMsg::encode_reply(id, &refusal, out));
             }
@@ -169,6 +166,10 @@ impl Worker {
             let (status, text) = (Status::Busy.code(), "the node is busy");
             self.answer(link, |out| ServerMsg::Outcome { id, status, text }.encode(out));
         }
+    }
+
+    fn is_streaming(&self) -> bool {
+        self.shared.streaming.get(self.index).is_some_and(|mark| mark.load(Ordering::Relaxed))
     }
 
     fn answer(&mut self, link: &Arc<Link>, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -207,41 +208,39 @@ impl Worker {
             Ok(msg) => msg,
             Err(error) => return Flow::Close(CloseReason::Local(error.0.into())),
         };
-        let route_back = match &msg {
-            PeerMsg::ForwardReply { route, .. } => self.shared.routes.close(*route),
-            _ => None,
-        };
-        let admitted = match &msg {
-            PeerMsg::Forward { .. } => {
-                let target = self.shared.targets.read().get(&link.id().0).map(Arc::clone);
-                target.is_some_and(|target| target.admit())
-            }
-            _ => true,
-        };
-        let Some(turn) = self.turn() else { return Flow::Continue };
         match msg {
-            PeerMsg::Forward { route, request } => {
-                let caller = Caller { connection: link.id().0, id: route };
-                match admitted && request.hop == 1 {
-                    true => turn.request(caller, &request),
-                    false => turn.reply(caller, &Reply::Busy),
-                }
-            }
-            PeerMsg::ForwardReply { reply, .. } => {
-                if let Some(route) = route_back {
+            PeerMsg::Forward { route, request } => self.on_forward(link, route, &request),
+            PeerMsg::ForwardReply { route, reply } => {
+                let route = self.shared.routes.close(route);
+                if let (Some(route), Some(turn)) = (route, self.turn()) {
                     turn.reply(route.caller, &reply);
                 }
             }
             msg => {
-                if let Some(pid) = msg.partition() {
-                    let receive = |replica: &mut Replica, at, out: &mut dyn Outbox| {
-                        replica.receive(at, from, &msg, out);
-                    };
-                    turn.visit(pid, receive);
+                let (Some(turn), Some(pid)) = (self.turn(), msg.partition()) else {
+                    return Flow::Continue;
+                };
+                // Only of the connection that counts now: one that was replaced, or that belongs
+                // to an earlier stay in the ring, would bring back what is overtaken.
+                if turn.member().peer(from).is_some_and(|current| Arc::ptr_eq(&current, link)) {
+                    turn.visit(pid, |replica, at, out| replica.receive(at, from, &msg, out));
                 }
             }
         }
         Flow::Continue
+    }
+
+    fn on_forward(&mut self, link: &Arc<Link>, route: u64, request: &Request<'_>) {
+        let caller = Caller { connection: link.id().0, id: route };
+        let refusal = match self.turn() {
+            None => Reply::NoRing,
+            Some(turn) => match request.hop == 1 && turn.admit(caller) {
+                true => return turn.request(caller, request),
+                // The forwarder's link is full, not the client's: it may try again.
+                false => Reply::Retry { primary: MemberId::ZERO, map_ver: turn.member().map_ver() },
+            },
+        };
+        self.answer(link, |out| PeerMsg::encode_forward_reply(route, &refusal, out));
     }
 
     /// Runs `f` on each of this worker's replicas that has `flag` set.
@@ -295,19 +294,25 @@ impl Handler for Worker {
     }
 
     fn next_timeout(&self) -> Option<Nanos> {
-        match self.shared.streaming.load(Ordering::Relaxed) {
+        match self.is_streaming() {
             true => Some(self.next_tick.min(self.next_stream)),
             false => Some(self.next_tick),
         }
     }
 
     fn on_timer(&mut self, _: &mut Context, now: Nanos) {
-        if self.shared.streaming.load(Ordering::Relaxed) && now >= self.next_stream {
+        if self.is_streaming() && now >= self.next_stream {
             self.next_stream = now + STREAM_RETRY;
+            if let Some(mark) = self.shared.streaming.get(self.index) {
+                mark.store(false, Ordering::Relaxed);
+            }
             // A visit is enough: the turn flushes what it visited. Visits of streaming replicas
             // set the mark again.
-            self.shared.streaming.store(false, Ordering::Relaxed);
             self.each_flagged(STREAMING, |_, _, _| {});
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            self.each_flagged(EXPIRING, |replica, at, _| replica.sweep(at));
         }
         if now >= self.next_tick {
             self.next_tick = now + Duration::from_millis(TICK_MS);

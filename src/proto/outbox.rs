@@ -36,7 +36,7 @@ pub trait Outbox {
     /// Proposes a change of the map to the coordinator. May be lost or doubled.
     fn propose(&mut self, command: Command);
 
-    /// How many bytes of bulk data may be sent to that member now without delaying the rest;
-    /// zero also when there is no connection.
-    fn bulk_room(&self, to: MemberId) -> usize;
+    /// How many bytes of bulk data may be sent to that member now without delaying the rest; `None`
+    /// if there is no connection to it.
+    fn bulk_room(&self, to: MemberId) -> Option<usize>;
 }

@@ -165,7 +165,7 @@ pub struct Member {
     pub weight: u32,
     /// Place on the ring, which defines predecessor and successor.
     pub position: u64,
-    /// Count of boots of a durable member; 0 for a memory-only one.
+    /// Count of boots of a durable member; a random number of the start of a memory-only one.
     pub boot: u32,
     /// Whether it keeps its data across a restart.
     pub durable: bool,

@@ -18,7 +18,8 @@ pub struct JoinInfo {
     pub weight: u32,
     /// Its place on the ring.
     pub position: u64,
-    /// Count of its boots, if durable.
+    /// Count of its boots, if durable; otherwise a random number drawn at each start, so that a
+    /// start that asks twice is admitted once.
     pub boot: u32,
     /// Whether it keeps its data across a restart.
     pub durable: bool,

@@ -11,6 +11,8 @@ use crate::wire::hello::{Hello, Role, Welcome};
 
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 1000;
+/// How long a worker may take to take over a connection.
+const ATTACH_TIME: Duration = Duration::from_secs(1);
 
 fn refusal(status: Status, not_a_member: bool, text: impl Into<String>) -> Welcome {
     Welcome::Refused { status: status.code(), not_a_member, text: text.into() }
@@ -91,6 +93,9 @@ impl Control {
         self.conns.insert(link.id(), Conn::Peer(mid));
         let peer = self.peers.entry(mid).or_default();
         peer.failures = 0;
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.replan();
+        }
         if let Some(old) = peer.control.replace(Arc::clone(link)) {
             old.close(CloseReason::Local("replaced by a newer connection".into()));
         }
@@ -158,8 +163,11 @@ impl Control {
     ) -> Flow {
         match Welcome::decode(frame) {
             Ok(Welcome::Accepted { mid, .. }) if mid == to => {
-                self.dialled(to, is_data);
+                let retry_at = ctx.now() + ATTACH_TIME;
+                let peer = self.dialled(to, is_data);
                 if is_data {
+                    // A worker takes it in a moment; until then it must not be dialled again.
+                    peer.retry_at = retry_at;
                     self.conns.insert(link.id(), Conn::Leaving(Destination::Data(to)));
                     return Flow::Detach;
                 }

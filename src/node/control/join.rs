@@ -34,6 +34,8 @@ pub(super) struct Joining {
     next_try: Nanos,
     until: Nanos,
     invited_by: Option<AdminReply>,
+    /// Tells this join from every other one.
+    boot: u32,
 }
 
 impl Joining {
@@ -63,6 +65,7 @@ impl Control {
             next_try: now,
             until: now + self.shared.config.start_timeout,
             invited_by,
+            boot: self.rng.next() as u32,
         });
     }
 
@@ -220,6 +223,10 @@ impl Control {
                 self.send(ctx, link, &ControlMsg::MapWanted { have: Ver::ZERO });
                 Flow::Continue
             }
+            ControlMsg::Submitted { status, text, .. } if status == Status::Unavailable.code() => {
+                self.seed_failed(ctx, &text);
+                Flow::Close(CloseReason::Local("asked in vain".into()))
+            }
             ControlMsg::Submitted { status, text, .. } => {
                 let status = Status::from_code(status).unwrap_or(Status::Refused);
                 self.end_join(ctx, Err(Error::new(status, text)));
@@ -230,7 +237,8 @@ impl Control {
     }
 
     fn join_info(&self, seed: u32) -> JoinInfo {
-        join_info(&self.shared.config, &self.shared.address, seed)
+        let boot = self.joining.as_ref().map_or(0, |joining| joining.boot);
+        join_info(&self.shared.config, &self.shared.address, seed, boot)
     }
 
     fn end_join(&mut self, ctx: &mut Context, result: Result<()>) {
@@ -255,6 +263,7 @@ pub(in crate::node) fn join_info(
     config: &crate::node::NodeConfig,
     address: &str,
     seed: u32,
+    boot: u32,
 ) -> JoinInfo {
     let name = config.name.clone().unwrap_or_else(|| address.to_owned());
     JoinInfo {
@@ -262,7 +271,7 @@ pub(in crate::node) fn join_info(
         zone: config.zone.clone(),
         weight: config.weight,
         position: config.position.unwrap_or_else(|| node_position(&name, seed)),
-        boot: 0,
+        boot,
         durable: false,
         name,
     }

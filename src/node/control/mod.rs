@@ -32,6 +32,8 @@ pub(super) use join::join_info;
 
 /// How often members tell each other the version of their map.
 const GOSSIP: Duration = Duration::from_millis(250);
+/// How long the data connections of a pair stay after one of them left the ring.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// A map is published no more often than this: changes in between travel together.
 const PUBLISH_EVERY: Duration = Duration::from_millis(2);
 
@@ -107,6 +109,8 @@ pub(super) struct Control {
     peers: BTreeMap<MemberId, Peer>,
     coordinator: Option<Coordinator>,
     joining: Option<Joining>,
+    /// Data connections of members that left, and when to close them.
+    closing: Vec<(Nanos, Arc<Link>)>,
     /// Told once when the node is a member, or why it is not going to be.
     started: Option<Sender<Result<()>>>,
     rng: Rng,
@@ -131,6 +135,7 @@ impl Control {
             peers: BTreeMap::new(),
             coordinator,
             joining: None,
+            closing: Vec::new(),
             started: Some(started),
             rng: Rng::new(sys::random_u64()),
             next_worker: 0,
@@ -321,6 +326,7 @@ impl Handler for Control {
         if now >= self.gossip_at {
             self.gossip_at = now + GOSSIP;
             self.expire_handshakes(ctx, now);
+            self.close_due(now);
             self.gossip(ctx, now);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AdminReply, Control, PUBLISH_EVERY};
+use super::{AdminReply, CLOSE_GRACE, Control, PUBLISH_EVERY};
 use crate::base::{MemberId, Nanos, PartitionId, Status, Ver};
 use crate::net::{CloseReason, Context, Link};
 use crate::node::shared::{Membership, row};
@@ -38,11 +38,12 @@ impl Control {
     pub(super) fn leave_ring(&mut self, ctx: &mut Context) {
         let Some(member) = self.shared.membership() else { return };
         log::info!("member {} has left ring {}", member.me, member.map().cluster);
+        let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(&member));
+        turn.fail_routes(self.shared.routes.close_all());
+        turn.finish();
         self.shared.set_membership(None);
         self.coordinator = None;
-        for (_, link) in member.peer_links() {
-            link.close(CloseReason::Local("left the ring".into()));
-        }
+        self.close_soon(ctx.now(), member.peer_links());
         for (_, peer) in std::mem::take(&mut self.peers) {
             if let Some(link) = peer.control {
                 ctx.close_after_flush(link.id(), CloseReason::Local("left the ring".into()));
@@ -113,11 +114,9 @@ impl Control {
     /// Closes connections to nodes that are no members any more.
     fn drop_strangers(&mut self, ctx: &mut Context, member: &Membership, map: &RingMap) {
         let reason = || CloseReason::Local("no member any more".into());
-        for (mid, link) in member.peer_links() {
-            if !map.members.contains_key(&mid) {
-                link.close(reason());
-            }
-        }
+        let mut strangers = member.peer_links();
+        strangers.retain(|(mid, _)| !map.members.contains_key(mid));
+        self.close_soon(ctx.now(), strangers);
         self.peers.retain(|mid, peer| {
             let stays = map.members.contains_key(mid);
             if let Some(link) = peer.control.as_ref().filter(|_| !stays) {
@@ -125,6 +124,22 @@ impl Control {
                 ctx.close_after_flush(link.id(), reason());
             }
             stays
+        });
+    }
+
+    /// Closes data connections after a grace: answers that are on their way shall arrive, and
+    /// requests of members that do not know yet are told so.
+    fn close_soon(&mut self, now: Nanos, links: Vec<(MemberId, Arc<Link>)>) {
+        self.closing.extend(links.into_iter().map(|(_, link)| (now + CLOSE_GRACE, link)));
+    }
+
+    pub(super) fn close_due(&mut self, now: Nanos) {
+        self.closing.retain(|(at, link)| {
+            let is_due = *at <= now;
+            if is_due {
+                link.close_after_flush(CloseReason::Local("no member any more".into()));
+            }
+            !is_due
         });
     }
 
@@ -156,7 +171,7 @@ impl Control {
         command: &Command,
     ) {
         let Some(coordinator) = &mut self.coordinator else {
-            return self.answer_submit(ctx, link, id, Err("the coordinator is elsewhere".into()));
+            return self.answer_submit(ctx, link, id, Err(Rejection::Stale));
         };
         let outcome = match (from, command) {
             (Some(mid), _) => coordinator.submit(mid, command),
@@ -172,7 +187,7 @@ impl Control {
             let now = ctx.now();
             self.publish(ctx, now);
         }
-        self.answer_submit(ctx, link, id, outcome.map_err(|rejection| rejection.to_string()));
+        self.answer_submit(ctx, link, id, outcome);
     }
 
     fn answer_submit(
@@ -180,7 +195,7 @@ impl Control {
         ctx: &mut Context,
         link: &Arc<Link>,
         id: u64,
-        outcome: Result<Applied, String>,
+        outcome: Result<Applied, Rejection>,
     ) {
         if id == 0 {
             return;
@@ -188,7 +203,9 @@ impl Control {
         let (admitted, status, text) = match outcome {
             Ok(Applied::Admitted(mid)) => (mid, Status::Ok, String::new()),
             Ok(Applied::Changed) => (MemberId::ZERO, Status::Ok, String::new()),
-            Err(why) => (MemberId::ZERO, Status::Refused, why),
+            // Overtaken, or asked of the wrong node: worth trying again.
+            Err(Rejection::Stale) => (MemberId::ZERO, Status::Unavailable, "try again".into()),
+            Err(Rejection::Refused(why)) => (MemberId::ZERO, Status::Refused, why),
         };
         let status = status.code();
         self.send(ctx, link, &ControlMsg::Submitted { id, admitted, status, text });
@@ -219,7 +236,10 @@ impl Control {
         if now < self.publish_at {
             return;
         }
-        coordinator.plan();
+        let peers = &self.peers;
+        let reachable =
+            |mid| mid == member.me || peers.get(&mid).is_some_and(|peer| peer.control.is_some());
+        coordinator.plan(&reachable);
         let Some(delta) = coordinator.take_delta() else { return };
         let map = coordinator.map().clone();
         if !coordinator.is_active() {

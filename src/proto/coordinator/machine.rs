@@ -67,7 +67,11 @@ impl Coordinator {
         if self.map.members.len() >= MEMBERS_MAX {
             return refused(format!("a ring has at most {MEMBERS_MAX} members"));
         }
-        for member in self.map.members.values() {
+        for (mid, member) in &self.map.members {
+            if *member == self::member(info.clone()) {
+                // The same start asks again, since it did not hear the answer.
+                return Ok(Applied::Admitted(*mid));
+            }
             if member.name == info.name {
                 return refused(format!(
                     "the ring has a member called {} already, at {}; drop it first or choose \
@@ -109,7 +113,7 @@ impl Coordinator {
             member.state = MemberState::Leaving;
         }
         self.members_changed = true;
-        self.map.required = self.map.required.min(heirs as u8);
+        self.map.required = self.map.required.min(u8::try_from(heirs).unwrap_or(u8::MAX));
         self.renew_goals();
         Ok(Applied::Changed)
     }

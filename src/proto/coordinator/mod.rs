@@ -133,21 +133,27 @@ impl Coordinator {
     }
 
     /// Takes the steps towards the goals that are the coordinator's own. Cheap when there is
-    /// nothing to do; call it after each batch of commands.
-    pub fn plan(&mut self) {
+    /// nothing to do; call it after each batch of commands. Members that are not `reachable` get
+    /// no new duties; call `replan` when that changes.
+    pub fn plan(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
         if !std::mem::take(&mut self.unplanned) || !self.is_active() {
             return;
         }
-        self.add_learners();
+        self.add_learners(reachable);
         self.raise_required();
-        self.finish_departures();
+        self.finish_departures(reachable);
+    }
+
+    /// Has the next `plan` look at everything again.
+    pub fn replan(&mut self) {
+        self.unplanned = true;
     }
 
     /// Gives partitions the learners that their goals ask for, within each node's budget.
-    fn add_learners(&mut self) {
+    fn add_learners(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
         let mut streams: BTreeMap<MemberId, usize> = BTreeMap::new();
         for part in &self.map.parts {
-            for (mid, _) in &part.learners {
+            for (mid, _) in part.learners.iter().filter(|(mid, _)| reachable(*mid)) {
                 *streams.entry(*mid).or_default() += 1;
                 *streams.entry(part.primary).or_default() += 1;
             }
@@ -160,7 +166,10 @@ impl Coordinator {
                 commands.push(Command::CancelLearner { pid, cfg, mid, lid });
             }
             let missing = part.goal.iter().find(|mid| {
-                !part.isr.contains(*mid) && part.learner(*mid).is_none() && self.is_up(*mid)
+                !part.isr.contains(*mid)
+                    && part.learner(*mid).is_none()
+                    && self.is_up(*mid)
+                    && reachable(*mid)
             });
             let Some(mid) = missing.filter(|_| self.has_room_for_learner(part)) else { continue };
             let busy = |mid: &MemberId| streams.get(mid).copied().unwrap_or(0);
@@ -188,7 +197,7 @@ impl Coordinator {
     }
 
     /// Lets members go that are leaving and hold nothing any more; moves itself away first.
-    fn finish_departures(&mut self) {
+    fn finish_departures(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
         let leaving =
             |(mid, m): (&MemberId, &Member)| (m.state == MemberState::Leaving).then_some(*mid);
         let departing: Vec<MemberId> = self.map.members.iter().filter_map(leaving).collect();
@@ -197,7 +206,10 @@ impl Coordinator {
                 part.isr.contains(mid) || part.goal.contains(mid) || part.learner(mid).is_some()
             };
             if self.map.voters.contains(&mid) {
-                let heir = self.map.members.iter().find(|(_, m)| m.state == MemberState::Up);
+                let is_heir = |(mid, m): &(&MemberId, &Member)| {
+                    m.state == MemberState::Up && reachable(**mid)
+                };
+                let heir = self.map.members.iter().find(is_heir);
                 if let Some(to) = heir.map(|(to, _)| *to) {
                     let _ = self.apply(None, &Command::MoveCoordinator { to });
                 }

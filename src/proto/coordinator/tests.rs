@@ -22,7 +22,7 @@ fn ring_of(names: &[&str]) -> Coordinator {
 /// Plays the primaries: every partition is moved to its goal, one command at a time.
 fn settle(coordinator: &mut Coordinator) {
     for _ in 0..10_000 {
-        coordinator.plan();
+        coordinator.plan(&|_| true);
         coordinator.map().check_invariants().unwrap();
         let Some((from, command)) = next_command(coordinator.map()) else { return };
         coordinator.submit(from, &command).unwrap();
@@ -133,7 +133,7 @@ fn only_a_lost_partition_can_be_reset() {
 fn dropping_the_coordinators_node_moves_the_coordinator_first() {
     let mut ring = ring_of(&["a", "b", "c"]);
     ring.operate(&Command::Leave { mid: MemberId(1) }).unwrap();
-    ring.plan();
+    ring.plan(&|_| true);
     assert_eq!(ring.map().voters, [MemberId(2)]);
     assert!(!ring.is_active());
     assert_eq!(ring.operate(&Command::Leave { mid: MemberId(2) }), Err(Rejection::Stale));
@@ -150,7 +150,7 @@ fn deltas_lead_from_map_to_map() {
     let before = ring.map().clone();
     assert_eq!(ring.take_delta(), None);
     ring.operate(&Command::Join(info("c"))).unwrap();
-    ring.plan();
+    ring.plan(&|_| true);
     let delta = ring.take_delta().unwrap();
     assert_eq!(delta.apply(&before).as_ref(), Some(ring.map()));
     assert_eq!(plan::goals(ring.map()), goals_of(ring.map()));

@@ -30,7 +30,7 @@ impl Pursuit {
     }
 
     /// Proposes `command`, unless the same proposal is still fresh.
-    fn propose(&mut self, command: Command, now: Nanos, out: &mut dyn Outbox) {
+    pub(super) fn propose(&mut self, command: Command, now: Nanos, out: &mut dyn Outbox) {
         if let Some((last, when)) = &self.proposed {
             if *last == command && (now.since(*when).as_millis() as u64) < PROPOSE_AGAIN_MS {
                 return;
@@ -50,7 +50,7 @@ impl Replica {
     /// Takes the next step towards the goal.
     pub(super) fn pursue_goal(&mut self, at: Moment, out: &mut dyn Outbox) {
         let wanted = match self.wants_change() {
-            true => self.next_step(at),
+            true => self.next_step(at, out),
             false => None,
         };
         let handover = matches!(wanted, Some(Command::Handover { .. }));
@@ -62,7 +62,7 @@ impl Replica {
         }
     }
 
-    fn next_step(&mut self, at: Moment) -> Option<Command> {
+    fn next_step(&mut self, at: Moment, out: &dyn Outbox) -> Option<Command> {
         let stream_id = {
             let cfg = self.cfg;
             move |count| crate::base::StreamId((cfg.0 << 20) | (count & 0xF_FFFF))
@@ -87,8 +87,9 @@ impl Replica {
         }
         match goal.first() {
             Some(first) if first != self.me => {
-                let level = lead.is_level(first, self.log.last());
-                level.then_some(Command::Handover { pid, cfg, mid: first })
+                // Level and alive: an idle partition is level with a dead member too.
+                let ready = lead.is_level(first, self.log.last()) && out.bulk_room(first).is_some();
+                ready.then_some(Command::Handover { pid, cfg, mid: first })
             }
             _ => {
                 let surplus = self.part.isr.iter().find(|mid| !goal.contains(*mid))?;

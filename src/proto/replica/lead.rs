@@ -15,6 +15,8 @@ use crate::wire::{Effect, Outcome, PeerMsg, Reply, Request};
 
 /// Without any progress for this long, what is not acknowledged is sent again.
 const RETRY_MS: u64 = 250;
+/// Entries that a replica may lack and still count as level: it makes up for them at once.
+const NEARLY_LEVEL: u64 = 1024;
 /// Entries under way to one replica before the next acknowledgement.
 const IN_FLIGHT_ENTRIES_MAX: u64 = 16 * 1024;
 
@@ -219,14 +221,14 @@ impl Lead {
         }
     }
 
-    /// W3: up to where every in-sync replica and every shadow holds the list.
+    /// W3: up to where every in-sync replica and every counted learner holds the list.
     pub(super) fn agreed(&self, last: Seq) -> Option<Seq> {
         if self.followers.iter().any(|f| !f.synced) {
             return None;
         }
         let followers = self.followers.iter().map(|f| f.feed.matched);
-        let shadows = self.streams.iter().filter(|s| s.outgoing.shadow).map(|s| s.feed.matched);
-        Some(followers.chain(shadows).min().unwrap_or(last).min(last))
+        let counted = self.streams.iter().filter(|s| s.outgoing.counted).map(|s| s.feed.matched);
+        Some(followers.chain(counted).min().unwrap_or(last).min(last))
     }
 
     /// N1: whether every in-sync replica shares the list in this configuration.
@@ -239,18 +241,23 @@ impl Lead {
         self.followers.is_empty() && self.streams.is_empty()
     }
 
+    /// Whether a commit needs nobody else, so that no acknowledgement will bring it about.
+    pub(super) fn commits_alone(&self) -> bool {
+        self.followers.is_empty() && !self.streams.iter().any(|s| s.outgoing.counted)
+    }
+
     /// Whether `mid` is in sync and nearly level with the log.
     pub(super) fn is_level(&self, mid: MemberId, last: Seq) -> bool {
         let follower = self.followers.iter().find(|f| f.feed.mid == mid);
-        follower.is_some_and(|f| f.synced && f.feed.matched.0 + 1024 >= last.0)
+        follower.is_some_and(|f| f.synced && f.feed.matched.0 + NEARLY_LEVEL >= last.0)
     }
 
-    /// L5: turns streams whose learner holds everything committed into shadows; the first shadow.
+    /// L5: counts learners that are nearly level, and turns those that hold everything committed
+    /// into shadows; the first shadow.
     pub(super) fn shadow(&mut self, commit: Seq) -> Option<(MemberId, LearnerId)> {
-        for stream in &mut self.streams {
-            if stream.outgoing.snap_ok && stream.feed.matched >= commit {
-                stream.outgoing.shadow = true;
-            }
+        for Stream { feed, outgoing, .. } in &mut self.streams {
+            outgoing.counted |= outgoing.snap_ok && feed.matched.0 + NEARLY_LEVEL >= commit.0;
+            outgoing.shadow |= outgoing.counted && feed.matched >= commit;
         }
         let shadow = self.streams.iter().find(|s| s.outgoing.shadow)?;
         Some((shadow.feed.mid, shadow.outgoing.lid))
@@ -271,7 +278,6 @@ impl Lead {
             }
         } else if let Some(s) = self.stream_mut(from, strm) {
             s.outgoing.snap_ok |= snap_ok;
-            s.outgoing.moved_at = now;
             s.feed.acknowledge(matched, now);
         }
     }
@@ -335,8 +341,14 @@ impl Lead {
         log: &Log,
         part: &Part,
         recovering: bool,
+        out: &dyn Outbox,
     ) -> Option<MemberId> {
-        let retry_due = |feed: &Feed| at.now.since(feed.tried_at).as_millis() as u64 >= RETRY_MS;
+        // What still waits in the connection's buffer is not lost; sending it again would only
+        // make it later.
+        let retry_due = |feed: &Feed| {
+            let waited_ms = at.now.since(feed.tried_at).as_millis() as u64;
+            waited_ms >= RETRY_MS && out.bulk_room(feed.mid) != Some(0)
+        };
         let mut slowest: Option<(u64, MemberId)> = None;
         for follower in &mut self.followers {
             follower.feed.tell_commit = true;
@@ -374,8 +386,8 @@ impl Lead {
             follower.sync_sent = follower.synced;
             follower.feed.commit_sent = Seq::ZERO;
         }
-        // L8: a stream dies with its connection; a shadow only has its entries sent again.
-        self.streams.retain(|s| s.feed.mid != peer || s.outgoing.shadow);
+        // L8: a snapshot dies with its connection; a whole one only has its entries sent again.
+        self.streams.retain(|s| s.feed.mid != peer || s.outgoing.snap_ok);
         for stream in self.streams.iter_mut().filter(|s| s.feed.mid == peer) {
             let from = stream.feed.matched;
             stream.feed.rewind(from, log);

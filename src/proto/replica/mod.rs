@@ -190,17 +190,20 @@ impl Replica {
         let was_active = self.role == Role::Primary;
         self.cfg = part.cfg;
         self.part = part.clone();
-        if part.primary == self.me {
+        if part.primary == self.me && self.complete {
             self.take_lead(at);
             return;
         }
         self.step_down(old_cfg, out);
-        if part.isr.contains(self.me) {
+        if part.isr.contains(self.me) && self.complete {
             self.role = Role::Backup;
             self.incoming = None;
             if was_active {
                 self.relinquish(out);
             }
+        } else if part.isr.contains(self.me) {
+            // Cannot be while the rules are kept (I8). Empty, it must not serve or be copied from.
+            ::log::error!("{:?}: the map counts on a replica that is not complete", self.pid);
         } else if is_newer_learner {
             // A4: my stay as learner is newer than this map.
         } else if let Some(lid) = my_lid {
@@ -283,16 +286,15 @@ impl Replica {
         }
     }
 
-    /// Sends again what seems lost, moves streams on, sweeps expired keys. Call it about every
-    /// 50 ms while [`Replica::is_busy`], then `flush`.
+    /// Sends again what seems lost, and moves streams on. Call it about every 50 ms while
+    /// [`Replica::is_busy`], then `flush`.
     pub fn tick(&mut self, at: Moment, out: &mut dyn Outbox) {
-        self.sweep_expired(at);
         let (cfg, pid, slack) = (self.cfg, self.pid, self.can_spare_one());
         let Some(lead) = &mut self.lead else { return };
-        if let Some(mid) = lead.retry(at, &self.log, &self.part, self.role == Role::Recovering) {
-            if slack && self.role == Role::Primary {
-                out.propose(crate::wire::Command::Remove { pid, cfg, mid });
-            }
+        let recovering = self.role == Role::Recovering;
+        let silent = lead.retry(at, &self.log, &self.part, recovering, out);
+        if let Some(mid) = silent.filter(|_| slack && !recovering) {
+            lead.goal.propose(crate::wire::Command::Remove { pid, cfg, mid }, at.now, out);
         }
         self.advance(at, out);
     }
@@ -306,15 +308,18 @@ impl Replica {
 
     /// Whether time alone may make it do something: then it wants `tick`.
     pub fn is_busy(&self) -> bool {
-        let busy_lead = |lead: &Lead| {
-            lead.is_busy(&self.log, self.commit) || self.wants_change() || self.table.expiring() > 0
-        };
+        let busy_lead = |lead: &Lead| lead.is_busy(&self.log, self.commit) || self.wants_change();
         self.lead.as_deref().is_some_and(busy_lead)
     }
 
     /// Whether a snapshot is waiting for room on a connection: then `flush` it again soon.
     pub fn is_streaming(&self) -> bool {
         self.lead.as_deref().is_some_and(Lead::is_streaming)
+    }
+
+    /// Whether keys of it may expire: then it wants `sweep`, about once per second.
+    pub fn has_expiring(&self) -> bool {
+        self.role == Role::Primary && self.table.expiring() > 0
     }
 
     /// What it is to its partition.

@@ -27,10 +27,14 @@ pub(super) struct Outgoing {
     cursor: Option<Cursor>,
     chunks: u32,
     pub(super) snap_ok: bool,
-    /// Counted for commits (L5). Never taken back but by the map (L7).
+    /// Each commit needs it. Without that a learner under steady writes would stay a round trip
+    /// behind for ever; until it is a shadow the stream may still end.
+    pub(super) counted: bool,
+    /// It was counted when it held everything committed: it may be in sync for the coordinator
+    /// any time now (L5). Never taken back but by the map (L7).
     pub(super) shadow: bool,
-    /// When something of it last moved.
-    pub(super) moved_at: Nanos,
+    /// When a piece of the snapshot last moved, or had no room to.
+    moved_at: Nanos,
 }
 
 impl Outgoing {
@@ -42,6 +46,7 @@ impl Outgoing {
             cursor: Some(Cursor::default()),
             chunks: 0,
             snap_ok: false,
+            counted: false,
             shadow: false,
             moved_at: now,
         }
@@ -52,9 +57,9 @@ impl Outgoing {
         self.cursor.is_some()
     }
 
-    /// Whether it got stuck and may start again (never a shadow).
+    /// Whether a piece of the snapshot must have been lost, so that it has to start again (L4).
     pub(super) fn is_stuck(&self, now: Nanos) -> bool {
-        !self.shadow && now.since(self.moved_at).as_millis() as u64 > RESTART_MS
+        !self.snap_ok && now.since(self.moved_at).as_millis() as u64 > RESTART_MS
     }
 
     /// Sends as many chunks as the connection takes now, and the end after the last one.
@@ -66,8 +71,13 @@ impl Outgoing {
         out: &mut dyn Outbox,
     ) {
         while let Some(cursor) = self.cursor {
-            if out.bulk_room(self.mid) == 0 {
-                return;
+            match out.bulk_room(self.mid) {
+                None => return,
+                Some(0) => {
+                    self.moved_at = now;
+                    return;
+                }
+                Some(_) => {}
             }
             let (items, next) = chunk(table, cursor);
             if !items.is_empty() {

@@ -15,8 +15,8 @@ use crate::wire::{Effect, EntryRef, Op, Outcome, Page, Reply, Request, Session};
 
 /// Entries that one page of a scan looks at, so that a rare prefix does not hold the lock.
 const SCAN_VISITS_MAX: usize = 16 * 1024;
-/// Entries that one tick looks at for expired ones.
-const SWEEP_VISITS: usize = 64;
+/// Entries that one sweep looks at for expired ones.
+const SWEEP_VISITS: usize = 256;
 
 /// What became of an operation that was handed to a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +109,8 @@ impl Replica {
         }
     }
 
-    /// Removes some expired keys, by entries like any other deletion.
-    pub(super) fn sweep_expired(&mut self, at: Moment) {
+    /// Removes some expired keys, by entries like any other deletion. `flush` it afterwards.
+    pub fn sweep(&mut self, at: Moment) {
         let Some(lead) = &self.lead else { return };
         let idle = self.role == Role::Primary && !lead.goal.is_draining() && self.is_writable();
         if !idle || self.table.expiring() == 0 {
@@ -174,8 +174,7 @@ impl Replica {
         // S4: a condition that failed is an entry too. Its answer depends on entries that are not
         // committed yet, and it may be given only once they are.
         self.append(Some(caller), request.session, effect, outcome);
-        let alone = self.lead.as_ref().is_some_and(|lead| lead.stands_alone());
-        if alone {
+        if self.lead.as_ref().is_some_and(|lead| lead.commits_alone()) {
             self.advance(at, out);
         }
     }
