@@ -195,12 +195,13 @@ impl Replica {
             return;
         }
         self.step_down(old_cfg, out);
+        if was_active {
+            // A5: also when I no longer count, since the new primary waits for it.
+            self.relinquish(out);
+        }
         if part.isr.contains(self.me) {
             self.role = Role::Backup;
             self.incoming = None;
-            if was_active {
-                self.relinquish(out);
-            }
         } else if is_newer_learner {
             // A4: my stay as learner is newer than this map.
         } else if let Some(lid) = my_lid {
