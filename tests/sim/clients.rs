@@ -344,6 +344,13 @@ impl World {
         self.send(Endpoint::Client(client), Endpoint::Node(to), Kind::Client, bytes);
     }
 
+    /// The run ends although operations are under way.
+    pub fn leave_open(&mut self) {
+        for client in 0..self.clients.len() {
+            self.give_up(client);
+        }
+    }
+
     /// The operation has no answer. A write that was refused each time it was sent did not happen.
     fn give_up(&mut self, client: usize) {
         let Some(pending) = self.clients[client].pending.take() else { return };

@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    /// {handover twice in a row}, and removals for no reason: an active primary proposes them.
+    /// {handover twice in a row}, removals for no reason, false promotions.
     pub fn on_new_primary(&mut self, mid: MemberId, pid: PartitionId) {
         let Some(node) = self.nodes.get(&mid) else { return };
         let (cfg, part) = {
@@ -218,7 +218,12 @@ impl World {
         };
         let attacks = self.settings.attacks;
         let Some(other) = self.other_replica(mid, &part) else { return };
-        if attacks.handover_twice && self.rng.chance(300) {
+        if attacks.promote_falsely && self.rng.chance(300) {
+            let Some(decider) = self.decider() else { return };
+            self.note(|_| format!("false promotion of {other:?} in {pid:?} {cfg:?}"));
+            let command = Command::Promote { pid, cfg, mid: other };
+            self.coordinate(decider, |coordinator| drop(coordinator.operate(&command)));
+        } else if attacks.handover_twice && self.rng.chance(300) {
             self.attack(mid, Command::Handover { pid, cfg, mid: other });
         } else if attacks.remove_for_no_reason && self.rng.chance(300) {
             self.attack(mid, Command::Remove { pid, cfg, mid: other });

@@ -30,7 +30,9 @@ use std::time::Instant;
 use world::{Counters, Outcome, World};
 
 /// Seeds of a plain `cargo test`.
-const SEEDS_DEFAULT: u64 = 60;
+const SEEDS_DEFAULT: u64 = 200;
+/// Seeds after which a long run says how far it is.
+const PROGRESS_EVERY: u64 = 2000;
 /// Seeds that failed once, with what they found.
 const REGRESSIONS: [u64; 0] = [];
 
@@ -65,6 +67,9 @@ fn many_seeds() {
             return;
         }
         let outcome = World::run(seed, false);
+        if (seed + 1 - first).is_multiple_of(PROGRESS_EVERY) {
+            println!("{} seeds in {:.0} s", seed + 1 - first, begun.elapsed().as_secs_f64());
+        }
         let mut total = total.lock().unwrap();
         total.0.add(&outcome.counters);
         if let Some(why) = outcome.violation {

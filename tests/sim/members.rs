@@ -162,10 +162,10 @@ impl World {
         let peers: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
         let stingy = self.rng.chance(self.settings.no_room_permille);
         let budget = if stingy { 0 } else { self.settings.bulk_room };
-        let room = peers.into_iter().map(|peer| {
+        let room = peers.into_iter().filter_map(|peer| {
             let link = Link::new(Endpoint::Node(mid), Endpoint::Node(peer), Kind::Data);
-            let in_flight = self.network.in_flight(link, Endpoint::Node(mid));
-            (peer, in_flight.map_or(0, |bytes| budget.saturating_sub(bytes)))
+            let in_flight = self.network.in_flight(link, Endpoint::Node(mid))?;
+            Some((peer, budget.saturating_sub(in_flight)))
         });
         let room = room.collect();
         let at = self.moment();
@@ -201,6 +201,10 @@ impl World {
             let busy = |node: &Node| node.replicas[pid.0 as usize].is_busy();
             if self.nodes.get(&mid).is_some_and(busy) {
                 self.input(mid, pid, None, |replica, at, out| replica.tick(at, out));
+            }
+            let expiring = |node: &Node| node.replicas[pid.0 as usize].has_expiring();
+            if self.nodes.get(&mid).is_some_and(expiring) {
+                self.input(mid, pid, None, |replica, at, _| replica.sweep(at));
             }
         }
         self.coordinate(mid, |_| {});
@@ -440,7 +444,7 @@ impl World {
         let node = self.nodes.get_mut(&mid)?;
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
-        coordinator.plan();
+        coordinator.plan(&|_| true);
         let Some(delta) = coordinator.take_delta() else { return Some(result) };
         let map = Rc::new(coordinator.map().clone());
         self.new_truth(map.clone());

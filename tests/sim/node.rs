@@ -125,7 +125,7 @@ impl Outbox for Collector {
         self.proposals.push(command);
     }
 
-    fn bulk_room(&self, to: MemberId) -> usize {
-        self.room.get(&to).copied().unwrap_or(0)
+    fn bulk_room(&self, to: MemberId) -> Option<usize> {
+        self.room.get(&to).copied()
     }
 }

@@ -23,6 +23,8 @@ pub struct Attacks {
     pub drop_coordinator: bool,
     /// Primaries remove in-sync replicas for no reason.
     pub remove_for_no_reason: bool,
+    /// The coordinator takes primaries for dead that are not, and promotes others.
+    pub promote_falsely: bool,
 }
 
 /// The choices of one seed.
@@ -68,6 +70,9 @@ pub struct Settings {
     pub no_room_permille: u64,
     pub memory_full_permille: u64,
     pub attacks: Attacks,
+    /// Without leases, a partition whose old primary's farewell is lost never serves again: after
+    /// false promotions only safety is asked for.
+    pub may_wedge: bool,
 }
 
 impl Settings {
@@ -85,6 +90,7 @@ impl Settings {
             ..Params::default()
         };
         let quiet = rng.chance(100);
+        let may_wedge = rng.chance(80);
         let some = |rng: &mut Rng, permille, value| if rng.chance(permille) { value } else { 0 };
         Self {
             params,
@@ -127,7 +133,9 @@ impl Settings {
                 drop_streamer: rng.chance(200),
                 drop_coordinator: rng.chance(250),
                 remove_for_no_reason: rng.chance(200),
+                promote_falsely: may_wedge,
             },
+            may_wedge,
         }
     }
 

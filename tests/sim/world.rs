@@ -414,6 +414,10 @@ impl World {
                 self.phase = Phase::Done;
                 return self.check_replicas();
             }
+            (_, Some(_)) if self.settings.may_wedge && self.now > self.wedged_at() => {
+                self.phase = Phase::Done;
+                return self.leave_open();
+            }
             (_, why) if self.now > deadline => {
                 let why = why.unwrap_or("the last reads do not end".into());
                 self.require(Err(format!("I14: {why}; {:#?}", self.truth.parts)));
@@ -421,6 +425,11 @@ impl World {
             _ => {}
         }
         self.after(Duration::from_millis(100), Event::Inspect);
+    }
+
+    /// When a run that need not come to rest ends anyway.
+    fn wedged_at(&self) -> Nanos {
+        self.settings.duration + Duration::from_secs(8)
     }
 
     fn unsettled(&self) -> Option<String> {

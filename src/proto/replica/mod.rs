@@ -195,12 +195,13 @@ impl Replica {
             return;
         }
         self.step_down(old_cfg, out);
+        if was_active {
+            // A5: also when I no longer count, since the new primary waits for it.
+            self.relinquish(out);
+        }
         if part.isr.contains(self.me) && self.complete {
             self.role = Role::Backup;
             self.incoming = None;
-            if was_active {
-                self.relinquish(out);
-            }
         } else if part.isr.contains(self.me) {
             // Cannot be while the rules are kept (I8). Empty, it must not serve or be copied from.
             ::log::error!("{:?}: the map counts on a replica that is not complete", self.pid);
