@@ -11,11 +11,11 @@ mod processes;
 mod summary;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::clients::{Clients, Tally};
 use self::processes::Processes;
-use self::summary::{Movement, Summary};
+use self::summary::{Movement, Settling, Summary};
 use super::args::RunArgs;
 use super::change::{self, Change};
 use super::load::{Loaded, Verified, load, verify};
@@ -24,7 +24,7 @@ use super::signals::Interrupted;
 use super::source::Source;
 use super::text::{counted, duration};
 use super::{Session, draw};
-use crate::base::Rng;
+use crate::base::{Rng, Status};
 use crate::{ClientConfig, Ring, RingInfo};
 
 /// How long copies may take to get where they belong, beside what `add` and `drop` wait for.
@@ -64,6 +64,7 @@ pub(super) fn run(args: &RunArgs, session: &mut Session) -> Outcome {
     let mut job = Job { args, nodes, ring, seeds, quiet, interrupted: &interrupted, dropped };
     let (tally, added, gone) = job.change_under_load(&loaded, seed, session)?;
 
+    let settling = job.settle(session)?;
     let info = job.ring.info()?;
     let second_reading = verify(&job.ring, &source, &loaded, BATCH, quiet)?;
     session.out.progress_line(format_args!("check    {}", second_reading.sentence()))?;
@@ -76,6 +77,7 @@ pub(super) fn run(args: &RunArgs, session: &mut Session) -> Outcome {
         tally,
         added,
         gone,
+        settling,
         second_reading,
         info,
     };
@@ -125,6 +127,24 @@ impl Job<'_> {
             clients.wait_for_work(self.interrupted)?;
             Ok((added, gone))
         })
+    }
+
+    /// A drop returns once the member is gone; whether every copy is in place then is looked at
+    /// apart and told, because until then a crash could cost more than it should.
+    fn settle(&self, session: &mut Session) -> Outcome<Settling> {
+        let info = self.ring.info()?;
+        let copies_missing =
+            info.moving.map_or(0, |p| p.copies_total.saturating_sub(p.copies_done));
+        let started = Instant::now();
+        let settled = self.ring.wait_settled(SETTLE);
+        let took = match settled {
+            Ok(()) => Some(started.elapsed()),
+            Err(error) if error.status() == Status::Timeout => None,
+            Err(error) => return Err(error.into()),
+        };
+        let settling = Settling { copies_missing, took };
+        session.out.progress_line(format_args!("settle   {}", settling.sentence()))?;
+        Ok(settling)
     }
 
     fn change(&self, change: Change<'_>, done: &str, session: &mut Session) -> Outcome<Movement> {

@@ -46,6 +46,38 @@ impl Movement {
     }
 }
 
+/// Whether every copy was in place after the changes.
+pub struct Settling {
+    /// Copies that were not, when the clients had ended.
+    pub copies_missing: u64,
+    /// How long it took until they were; `None` if that was waited for in vain.
+    pub took: Option<Duration>,
+}
+
+impl Settling {
+    /// What a person wants to know.
+    pub fn sentence(&self) -> String {
+        match (self.copies_missing, self.took) {
+            (0, Some(_)) => "every copy is in place".into(),
+            (missing, Some(took)) => format!(
+                "copies not in place when the clients ended: {}; all were {} later",
+                count(missing),
+                duration(took)
+            ),
+            (missing, None) => {
+                format!("copies not in place: {}, and waiting did not help", count(missing))
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "copies_missing": self.copies_missing,
+            "seconds": self.took.map(|took| took.as_secs_f64()),
+        })
+    }
+}
+
 /// Everything that happened.
 pub struct Summary<'a> {
     /// What was loaded.
@@ -64,6 +96,8 @@ pub struct Summary<'a> {
     pub added: Movement,
     /// The dropped one's going.
     pub gone: Movement,
+    /// The copies after both.
+    pub settling: Settling,
     /// Reading back at the end.
     pub second_reading: Verified,
     /// The ring at the end.
@@ -75,6 +109,7 @@ impl Summary<'_> {
     pub fn is_right(&self) -> bool {
         self.first_reading.is_right()
             && self.second_reading.is_right()
+            && self.settling.took.is_some()
             && self.tally.failed == 0
             && self.tally.wrong == 0
     }
@@ -155,6 +190,7 @@ impl Summary<'_> {
             },
             "add": self.added.json(),
             "drop": self.gone.json(),
+            "settle": self.settling.json(),
             "check_at_end": self.second_reading.json(),
             "max_over_mean": self.evenness(),
             "ring": info_json(&self.info),
