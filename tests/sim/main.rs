@@ -7,8 +7,8 @@
 //! - `SEED=7 cargo test --release --test sim -- --nocapture one_seed` replays one and, if it fails,
 //!   shows the end of its trace; `TRACE=1` shows all of it.
 //!
-//! Debug assertions of the cores are violations as well: `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`
-//! has them in a release build.
+//! Debug assertions of the cores are violations as well; a release build has them with
+//! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
 //!
 //! What it does not do yet: members do not crash. The leases and promotions that this needs come
 //! next, and find their place beside `Event::Retire`.

@@ -190,7 +190,8 @@ pub struct World {
 }
 
 impl World {
-    /// Runs a seed to its end; a panic of a core is a violation. `verbose` keeps the tail of the trace.
+    /// Runs a seed to its end; a panic of a core is a violation. `verbose` keeps the tail of the
+    /// trace.
     pub fn run(seed: u64, verbose: bool) -> Outcome {
         let mut world = World::new(seed, verbose);
         let driven = catch_unwind(AssertUnwindSafe(|| world.drive()));

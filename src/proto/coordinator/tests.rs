@@ -36,7 +36,10 @@ fn next_command(map: &RingMap) -> Option<(MemberId, Command)> {
         let command = if let Some((mid, lid)) = part.learners.first().copied() {
             Command::AddInSync { pid, cfg, mid, lid }
         } else if !part.goal.is_subset_of(&part.isr) {
-            return None;
+            let surplus = part.isr.len() > part.goal.len();
+            let can_go = |mid: &MemberId| *mid != part.primary && !part.goal.contains(*mid);
+            let mid = part.isr.iter().find(can_go).filter(|_| surplus)?;
+            Command::Remove { pid, cfg, mid }
         } else if part.goal.first() != Some(part.primary) {
             Command::Handover { pid, cfg, mid: part.goal.first()? }
         } else {
@@ -63,6 +66,17 @@ fn a_ring_grows_to_its_copies_and_shrinks_again() {
 }
 
 #[test]
+fn joins_at_once_settle_although_goals_change_under_way() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    for name in ["d", "e", "f"] {
+        ring.operate(&Command::Join(info(name))).unwrap();
+        ring.plan(&|_| true);
+    }
+    settle(&mut ring);
+    assert!(ring.map().is_settled());
+}
+
+#[test]
 fn the_last_holder_cannot_be_dropped() {
     let mut ring = ring_of(&["a"]);
     let before = ring.map().clone();
@@ -74,7 +88,11 @@ fn the_last_holder_cannot_be_dropped() {
 #[test]
 fn a_name_or_an_address_is_admitted_once() {
     let mut ring = ring_of(&["a", "b"]);
-    assert!(matches!(ring.operate(&Command::Join(info("b"))), Err(Rejection::Refused(_))));
+    // The same start that asks again is given the same id; another start is not.
+    let again = ring.operate(&Command::Join(info("b")));
+    assert_eq!(again, Ok(Applied::Admitted(MemberId(2))));
+    let other_start = JoinInfo { boot: 9, ..info("b") };
+    assert!(matches!(ring.operate(&Command::Join(other_start)), Err(Rejection::Refused(_))));
     let other_name = JoinInfo { name: "x".into(), ..info("b") };
     assert!(matches!(ring.operate(&Command::Join(other_name)), Err(Rejection::Refused(_))));
 }
