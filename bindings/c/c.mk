@@ -12,6 +12,7 @@ C_VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[package\]/s/^version =
 C_ABI := $(shell sed -n 's/^const ABI_VERSION: &str = "\(.*\)";/\1/p' build.rs)
 C_WARNINGS := -Wall -Wextra -Wpedantic -Werror
 C_EXAMPLES := $(patsubst c_examples/%.c,$(C_TARGET_DIR)/c_examples/%,$(wildcard c_examples/*.c))
+KVSTORE := $(addprefix $(C_TARGET_DIR)/c_examples/kvstore/,server node client)
 
 # Another version of cbindgen writes another text. The unoptimised build takes a fraction of the
 # time to make and makes the header in less than a second.
@@ -41,11 +42,20 @@ lib: ## Build libringkv.so and libringkv.a (release)
 	@ln -sf libringkv.so $(C_TARGET_DIR)/release/libringkv.so.$(C_ABI)
 
 $(C_TARGET_DIR)/c_examples/%: c_examples/%.c include/ringkv.h | lib
-	@mkdir -p $(@D)
-	$(CC) -std=c11 -O2 $(C_WARNINGS) $(CFLAGS) -Iinclude $< -o $@ \
-		-L$(C_TARGET_DIR)/release -lringkv -Wl,-rpath,$(abspath $(C_TARGET_DIR))/release $(LDFLAGS)
+	$(compile-c)
 
-examples: $(C_EXAMPLES) ## Build the C programs of c_examples/
+$(C_TARGET_DIR)/c_examples/kvstore/%: $(addprefix c_examples/kvstore/,%.c kvstore.c kvstore.h) \
+		include/ringkv.h | lib
+	$(compile-c)
+
+define compile-c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O2 $(C_WARNINGS) $(CFLAGS) -Iinclude \
+		$(filter %.c,$^) -o $@ -pthread -L$(C_TARGET_DIR)/release -lringkv \
+		-Wl,-rpath,$(abspath $(C_TARGET_DIR))/release $(LDFLAGS)
+endef
+
+examples: $(C_EXAMPLES) $(KVSTORE) ## Build the C programs of c_examples/
 
 install: lib ## Install library, header and pkg-config file (PREFIX=, LIBDIR=, INCLUDEDIR=, DESTDIR=)
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"

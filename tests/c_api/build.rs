@@ -1,5 +1,7 @@
 //! Compiles C programs against the library under test, and runs them.
 
+#![allow(dead_code, reason = "each of the tests that share it uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -14,9 +16,10 @@ pub enum Variant {
     Sanitized,
 }
 
-/// A source file.
+/// A source file, and others that belong to it.
 pub struct Program {
     source: PathBuf,
+    parts: Vec<PathBuf>,
 }
 
 /// A program that was compiled.
@@ -42,7 +45,7 @@ pub fn library() -> PathBuf {
 pub fn workspace() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
         std::fs::create_dir_all(&folder).expect("cargo's folder for tests can be written");
         for name in ["libringkv.so", "libringkv.so.0"] {
             let link = folder.join(name);
@@ -56,7 +59,13 @@ pub fn workspace() -> &'static Path {
 impl Program {
     /// The program in that file.
     pub fn at(source: &Path) -> Self {
-        Self { source: source.to_path_buf() }
+        Self { source: source.to_path_buf(), parts: Vec::new() }
+    }
+
+    /// The program is linked with that file too.
+    pub fn with(mut self, part: &Path) -> Self {
+        self.parts.push(part.to_path_buf());
+        self
     }
 
     /// Compiles it; every warning is an error.
@@ -75,7 +84,7 @@ impl Program {
         let mut command = Command::new(compiler);
         command.args(flags).args(["-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"]);
         command.arg("-D_POSIX_C_SOURCE=200809L").arg("-I").arg(root().join("include"));
-        command.arg(&self.source).arg("-o").arg(&path);
+        command.arg(&self.source).args(&self.parts).arg("-o").arg(&path);
         command.args(["-x", "none"]).arg("-L").arg(workspace()).arg("-lringkv");
         run(command.arg(format!("-Wl,-rpath,{}", workspace().display())));
         Executable { path }
@@ -83,6 +92,11 @@ impl Program {
 }
 
 impl Executable {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs it; it must end with 0. Returns what it printed.
     pub fn run(&self) -> String {
         run(Command::new(&self.path).env("ASAN_OPTIONS", "detect_leaks=1"))

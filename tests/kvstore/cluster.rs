@@ -1,0 +1,214 @@
+//! Nodes and a server as processes, which end with the values that stand for them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use ringkv::{ClientConfig, Ring};
+
+use crate::build::{Executable, Program, Variant, root};
+use crate::wire::{Kind, Request, unmark};
+
+/// Much longer than anything here takes, so that only what hangs meets it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program with both sanitizers, ready to get its arguments.
+pub fn program(name: &str) -> Command {
+    static BUILT: OnceLock<[(&str, Executable); 3]> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        ["server", "node", "client"].map(|name| {
+            let folder = root().join("c_examples/kvstore");
+            let program = Program::at(&folder.join(format!("{name}.c")));
+            (name, program.with(&folder.join("kvstore.c")).compile(Variant::Sanitized))
+        })
+    });
+    let (_, executable) = built.iter().find(|(of, _)| *of == name).expect("one of the three");
+    let mut command = Command::new(executable.path());
+    command.env("ASAN_OPTIONS", "detect_leaks=1").env_remove("KVSTORE_PORT").stdin(Stdio::null());
+    command
+}
+
+/// Ports that nobody listened on a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    // Each is held until all are known, so that they differ.
+    let held = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
+    held.map(|listener| listener.local_addr().expect("an address").port())
+}
+
+/// A server with its nodes by name.
+pub struct Cluster {
+    pub server: Process,
+    pub nodes: Vec<(String, Process)>,
+    port: u16,
+}
+
+impl Cluster {
+    /// Nodes that the server knows from the start.
+    pub fn start(count: usize) -> Cluster {
+        let ports: [u16; 4] = free_ports();
+        let (port, ports) = ports.split_last().expect("four ports");
+        let mut nodes = Vec::new();
+        for port in &ports[..count] {
+            nodes.push((format!("localhost:{port}"), Process::node(*port)));
+        }
+        let list: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
+        let server = Process::server(*port, &list);
+        server.line("server: waiting for connections...");
+        Cluster { server, nodes, port: *port }
+    }
+
+    /// A server whose nodes do not run yet.
+    pub fn without_nodes(port: u16, list: &[&str]) -> Cluster {
+        Cluster { server: Process::server(port, list), nodes: Vec::new(), port }
+    }
+
+    /// One more node, which stands by under the name that is returned.
+    pub fn start_node(&mut self) -> String {
+        let [port] = free_ports();
+        self.start_node_at(port)
+    }
+
+    pub fn start_node_at(&mut self, port: u16) -> String {
+        let name = format!("localhost:{port}");
+        self.nodes.push((name.clone(), Process::node(port)));
+        name
+    }
+
+    /// What the client prints.
+    pub fn client(&self, args: &[&str]) -> String {
+        self.run_client(args, 0)
+    }
+
+    /// What the client prints about a failure.
+    pub fn client_fails(&self, args: &[&str]) -> String {
+        self.run_client(args, 1)
+    }
+
+    fn run_client(&self, args: &[&str], code: i32) -> String {
+        let server = format!("localhost:{}", self.port);
+        let output: Output =
+            program("client").arg(server).args(args).output().expect("the client starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(output.status.code(), Some(code), "{printed}{errors}");
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        printed
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        connection
+    }
+
+    /// All bytes of the reply.
+    pub fn exchange(&self, request: &Request) -> Vec<u8> {
+        let mut connection = self.connect();
+        for part in [&request.header(), &request.key, &request.value] {
+            // The server may have refused it by now; what it said is still there to read.
+            let _ = connection.write_all(part);
+        }
+        let mut reply = Vec::new();
+        connection.read_to_end(&mut reply).expect("a reply");
+        reply
+    }
+
+    /// What an old client makes of the reply: the text up to the first NUL.
+    pub fn ask_old(&self, request: &Request) -> Vec<u8> {
+        let mut reply = self.exchange(request);
+        let end = reply.iter().position(|byte| *byte == 0).expect("a terminated text");
+        reply.truncate(end);
+        reply
+    }
+
+    pub fn ask_new(&self, request: &Request) -> (Kind, Vec<u8>) {
+        unmark(&self.exchange(&request.marked()))
+    }
+
+    /// The ring of the nodes.
+    pub fn ring(&self) -> Ring {
+        let seeds: Vec<&str> = self.nodes.iter().map(|(name, _)| name.as_str()).collect();
+        Ring::connect(&seeds.join(","), ClientConfig::default()).expect("the nodes are a ring")
+    }
+
+    /// Ends every process; each must have been without a leak and without an error.
+    pub fn end(mut self) {
+        self.server.end();
+        for (_, node) in &mut self.nodes {
+            node.end();
+        }
+    }
+}
+
+/// A process whose output is read all the time.
+pub struct Process {
+    child: Child,
+    printed: Arc<(Mutex<Vec<String>>, Condvar)>,
+}
+
+impl Process {
+    pub fn server(port: u16, nodes: &[&str]) -> Process {
+        let mut command = program("server");
+        command.env("KVSTORE_PORT", port.to_string()).arg(nodes.len().to_string()).args(nodes);
+        Process::spawn(&mut command)
+    }
+
+    fn node(port: u16) -> Process {
+        let node = Process::spawn(program("node").args([&port.to_string(), "localhost:3344"]));
+        node.line(&format!("NODE-{port} listening"));
+        node
+    }
+
+    fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("piped");
+        let printed: Arc<(Mutex<Vec<String>>, Condvar)> = Arc::default();
+        let shared = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                shared.0.lock().expect("no panic").push(line);
+                shared.1.notify_all();
+            }
+        });
+        Process { child, printed }
+    }
+
+    /// Waits for a line that begins like that, and returns it.
+    pub fn line(&self, begin: &str) -> String {
+        let lines = self.printed.0.lock().expect("no panic");
+        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.starts_with(begin));
+        let waited = self.printed.1.wait_timeout_while(lines, PATIENCE, missing);
+        let (lines, _) = waited.expect("no panic");
+        let found = lines.iter().find(|line| line.starts_with(begin));
+        found.unwrap_or_else(|| panic!("no line '{begin}' in\n{}", lines.join("\n"))).clone()
+    }
+
+    /// As a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    fn end(&mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill is there").success());
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return assert!(status.success(), "{status}");
+            }
+            assert!(asked.elapsed() < PATIENCE, "the program does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
