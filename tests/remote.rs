@@ -118,7 +118,7 @@ fn nodes_are_added_and_dropped_while_clients_work() {
         let options = ReadOptions { lookup, ..ReadOptions::default() };
         for (key, value) in pairs.iter().take(200) {
             assert_eq!(client.get(key, &options).unwrap().as_ref(), Some(value));
-            let location = client.locate(key, lookup).unwrap();
+            let location = client.locate(key, &options).unwrap();
             assert_eq!(location.holders.len(), 3);
             assert_eq!(location.hops.last(), location.holders.first());
             assert!(location.hops.len() <= 2);

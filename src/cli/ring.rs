@@ -9,7 +9,7 @@ use super::args::{HealthArgs, LocateArgs, RingArgs};
 use super::output::{Done, Outcome};
 use super::text::put_bytes;
 use super::{Session, connect, draw, lookup, shown_key, typed_bytes};
-use crate::{NodeRef, RingInfo};
+use crate::{NodeRef, ReadOptions, RingInfo};
 
 /// How often `--watch` draws, and how long Ctrl-C may go unnoticed.
 const WATCH: Duration = Duration::from_secs(1);
@@ -98,7 +98,8 @@ fn node_json(node: &NodeRef) -> Value {
 pub(super) fn locate(args: &LocateArgs, session: &mut Session) -> Outcome {
     let key = typed_bytes(args.form, &args.key)?;
     let ring = connect(&args.target)?;
-    let location = ring.locate(&key, lookup(args.mode))?;
+    let options = ReadOptions { lookup: lookup(args.mode), timeout: None };
+    let location = ring.locate(&key, &options)?;
     if session.out.json {
         let mut object = Map::new();
         put_bytes(&mut object, "key", &key, args.form.hex);

@@ -63,7 +63,7 @@ pub unsafe extern "C" fn ringkv_locate(
         required(out_location, "out_location")?;
         // SAFETY: the caller vouches for the bytes and the options.
         let (key, options) = unsafe { (bytes(key, key_len, "key")?, read_options(options)?) };
-        let location = location_for_c(&ring.locate(key, options.lookup)?);
+        let location = location_for_c(&ring.locate(key, &options)?);
         // SAFETY: `out_location` was checked above.
         unsafe { out_location.write(location) };
         Ok(())

@@ -177,10 +177,10 @@ impl Ring {
         info::info(self.source())
     }
 
-    /// Where `key` lives, and the nodes asked on the way there in the given mode.
-    pub fn locate(&self, key: &[u8], lookup: Lookup) -> Result<Location> {
+    /// Where `key` lives, and the nodes asked on the way there by the lookup of `options`.
+    pub fn locate(&self, key: &[u8], options: &ReadOptions) -> Result<Location> {
         check_key(&*self.source().map()?, key)?;
-        info::locate(self.source(), key, lookup)
+        info::locate(self.source(), key, options)
     }
 
     /// Whether every partition can take a write now, and if not why.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::{Answer, Asker, unexpected};
-use super::config::{Lookup, Progress};
+use super::config::{Lookup, Progress, ReadOptions};
 use super::drive::{Event, Transport, drive, refusal};
 use super::report::{Health, Location, MemberInfo, NodeRef, RingInfo};
 use super::source::{Source, next_rng};
@@ -254,8 +254,9 @@ pub(super) fn health(source: &Source) -> Result<Health> {
 }
 
 /// Where `key` lives, and the nodes asked on the way there.
-pub(super) fn locate(source: &Source, key: &[u8], lookup: Lookup) -> Result<Location> {
-    let until = source.deadline(None);
+pub(super) fn locate(source: &Source, key: &[u8], options: &ReadOptions) -> Result<Location> {
+    let until = source.deadline(options.timeout);
+    let lookup = options.lookup;
     let op = Op::Probe { key };
     let map = source.map()?;
     let first = match lookup {

@@ -243,7 +243,8 @@ impl Ring {
     ) -> PyResult<report::Location> {
         let lookup = options::lookup_mode(lookup.as_ref())?;
         let ring = self.0.value(py)?;
-        blocking(py, || ring.locate(key, lookup)).map(Into::into)
+        let options = ReadOptions { lookup, timeout: None };
+        blocking(py, || ring.locate(key, &options)).map(Into::into)
     }
 
     /// Whether every partition can take a write now.
