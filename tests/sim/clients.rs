@@ -329,7 +329,12 @@ impl World {
                 let span = at.since(self.now);
                 self.client_wakes_in(client, span);
             }
-            (Next::Unknown, _) => self.give_up(client),
+            (Next::Unknown, reply) => {
+                if self.settings.quiet && reply.is_some() {
+                    return self.require(Err("a planned change made a write unknown".into()));
+                }
+                self.give_up(client);
+            }
             (Next::Done, Some(reply)) => self.finish(client, reply),
             (Next::Done, None) => self.require(Err("done without an answer".into())),
         }

@@ -402,7 +402,10 @@ impl World {
         }
         let gone = !map.members.contains_key(&mid);
         if gone && !std::mem::replace(&mut node.retired, true) {
-            self.after_ms(1_000, Event::Retire(mid));
+            // A member that ends takes answers on their way with it: not while all must go well.
+            let wait = if self.settings.quiet { self.settings.duration.0 } else { 0 };
+            let span = Duration::from_nanos(wait + self.rng.below(2_000_000_000));
+            self.after(span, Event::Retire(mid));
         }
         for pid in self.partitions() {
             match self.settings.adopt_lag_us {

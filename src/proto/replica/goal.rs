@@ -6,7 +6,7 @@
 //! answered "ask the new primary", which is proof that it was not executed.
 
 use super::{Replica, Role};
-use crate::base::{MemberId, Nanos};
+use crate::base::{Cfg, MemberId, Nanos};
 use crate::proto::{Moment, Outbox};
 use crate::wire::Command;
 
@@ -20,6 +20,8 @@ const DRAIN_MS_MAX: u64 = 1500;
 pub(super) struct Pursuit {
     proposed: Option<(Command, Nanos)>,
     draining_since: Option<Nanos>,
+    /// The configuration in which a handover was last proposed: it may have come about unseen.
+    handover_in: Cfg,
     /// No new drain before this moment.
     rest_until: Nanos,
 }
@@ -35,6 +37,9 @@ impl Pursuit {
             if *last == command && (now.since(*when).as_millis() as u64) < PROPOSE_AGAIN_MS {
                 return;
             }
+        }
+        if let Command::Handover { cfg, .. } = command {
+            self.handover_in = cfg;
         }
         self.proposed = Some((command.clone(), now));
         out.propose(command);
@@ -116,6 +121,12 @@ impl Replica {
                 }
             }
             return drained;
+        }
+        // The goal may change after the handover was proposed. Until a newer configuration tells
+        // what became of it, a write would be at risk to end unknown.
+        let may_come = |since: Nanos| (at.now.since(since).as_millis() as u64) < DRAIN_MS_MAX;
+        if goal.handover_in == self.cfg && goal.draining_since.is_some_and(may_come) {
+            return true;
         }
         if goal.draining_since.take().is_some() {
             self.serve_held(at, out);
