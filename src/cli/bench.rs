@@ -11,12 +11,13 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::args::BenchArgs;
+use super::facts::Facts;
 use super::output::{Done, Failure, Outcome};
 use super::signals::Interrupted;
 use super::text::{count, duration, rate};
 use super::{Session, text};
 use crate::base::{Error, Rng};
-use crate::{ClientConfig, NodeConfig, ReadOptions, Ring, WriteOptions, with_interrupt};
+use crate::{ClientConfig, ReadOptions, Ring, WriteOptions, with_interrupt};
 
 /// Latencies above this are counted as this.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -32,9 +33,14 @@ pub(super) fn run(args: &BenchArgs, session: &mut Session) -> Outcome {
     let keys = Keys::new(args.keys, value_bytes);
     let mut results = Vec::new();
 
-    let node = Ring::start(NodeConfig::default())?;
-    let outcome = measure(&node, "in this process, one node", args, &keys, session, &mut results);
+    let (node, facts) = Facts::measure(&keys.all, value_bytes, |ring| keys.write(ring))?;
+    let place = "in this process, one node";
+    let outcome = measure(&node, place, args, &keys, session, &mut results);
     node.close();
+    if !session.out.json {
+        session.out.line(facts.text())?;
+    }
+    results.push(facts.json());
     outcome?;
     if let Some(seeds) = &args.ring {
         let ring = Ring::connect(seeds, ClientConfig::default())?;

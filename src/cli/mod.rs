@@ -17,6 +17,7 @@ mod data;
 mod demo;
 mod draw;
 mod dump;
+mod facts;
 mod load;
 mod logger;
 mod node;
