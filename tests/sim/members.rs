@@ -1,6 +1,7 @@
 //! What happens to members, handled as a runtime would: inputs into the cores, their outputs onto
 //! the network, a check after each.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,13 +69,17 @@ impl World {
 
     /// A side learns of a new connection.
     pub fn connected(&mut self, link: Link, generation: u32, side: usize) {
-        if !self.network.connect(link, generation, side) || link.kind != Kind::Data {
+        if !self.network.connect(link, generation, side) {
             return;
         }
         let (Endpoint::Node(mid), Endpoint::Node(peer)) = (link.sides[side], link.sides[1 - side])
         else {
             return;
         };
+        if link.kind == Kind::Control {
+            self.coordinate(mid, Coordinator::replan);
+            return;
+        }
         self.note(|_| format!("{mid:?} is connected to {peer:?}"));
         for pid in self.partitions() {
             self.input(mid, pid, None, |replica, _, _| replica.peer_connected(peer));
@@ -130,9 +135,10 @@ impl World {
         handle: impl FnOnce(&mut Replica, Moment, &mut Collector) -> T,
     ) -> Option<T> {
         let at = self.moment();
+        let room = self.room(mid);
         let node = self.nodes.get_mut(&mid)?;
         let replica = node.replicas.get_mut(pid.0 as usize)?;
-        let mut out = Collector::default();
+        let mut out = Collector { room, ..Collector::default() };
         let was = replica.role();
         let result = handle(replica, at, &mut out);
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
@@ -157,17 +163,22 @@ impl World {
         }
     }
 
-    /// Flushes every replica that had inputs.
-    pub fn turn(&mut self, mid: MemberId) {
-        let peers: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
+    /// The bulk bytes that each connection of a member takes now; nothing where there is none.
+    fn room(&mut self, mid: MemberId) -> BTreeMap<MemberId, usize> {
         let stingy = self.rng.chance(self.settings.no_room_permille);
         let budget = if stingy { 0 } else { self.settings.bulk_room };
-        let room = peers.into_iter().filter_map(|peer| {
-            let link = Link::new(Endpoint::Node(mid), Endpoint::Node(peer), Kind::Data);
+        let peers = self.nodes.keys().filter(|peer| **peer != mid);
+        let room = peers.filter_map(|peer| {
+            let link = Link::new(Endpoint::Node(mid), Endpoint::Node(*peer), Kind::Data);
             let in_flight = self.network.in_flight(link, Endpoint::Node(mid))?;
-            Some((peer, budget.saturating_sub(in_flight)))
+            Some((*peer, budget.saturating_sub(in_flight)))
         });
-        let room = room.collect();
+        room.collect()
+    }
+
+    /// Flushes every replica that had inputs.
+    pub fn turn(&mut self, mid: MemberId) {
+        let room = self.room(mid);
         let at = self.moment();
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.turn_due = false;
@@ -447,7 +458,11 @@ impl World {
         let node = self.nodes.get_mut(&mid)?;
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
-        coordinator.plan(&|_| true);
+        let network = &self.network;
+        coordinator.plan(&|other| {
+            let link = Link::new(Endpoint::Node(mid), Endpoint::Node(other), Kind::Control);
+            other == mid || network.in_flight(link, Endpoint::Node(mid)).is_some()
+        });
         let Some(delta) = coordinator.take_delta() else { return Some(result) };
         let map = Rc::new(coordinator.map().clone());
         self.new_truth(map.clone());
