@@ -185,11 +185,12 @@ impl Worker {
     fn stats(&self) -> NodeStats {
         let mut stats = NodeStats::default();
         let Some(member) = self.shared.membership() else { return stats };
+        let at = self.shared.moment();
         for pid in member.partitions() {
             let Some(replica) = member.replica(pid) else { continue };
             let (counts, memory) = {
                 let replica = replica.lock();
-                (replica.stats(), replica.memory_bytes())
+                (replica.stats(at), replica.memory_bytes())
             };
             stats.keys_held += counts.keys;
             stats.bytes_held += counts.bytes;

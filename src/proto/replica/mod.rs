@@ -368,11 +368,13 @@ impl Replica {
         self.table.bytes_allocated() + self.log.bytes() as u64
     }
 
-    /// Counts for reports.
-    pub fn stats(&self) -> ReplicaStats {
+    /// Counts for reports. Keys that have expired are gone for every reader, swept or not, so they
+    /// do not count; to tell them, all keys of a partition with expiring ones are looked at.
+    pub fn stats(&self, at: Moment) -> ReplicaStats {
+        let (expired, expired_bytes) = self.expired(at);
         ReplicaStats {
-            keys: self.table.len() as u64,
-            bytes: self.table.bytes_live(),
+            keys: self.table.len() as u64 - expired,
+            bytes: self.table.bytes_live() - expired_bytes,
             primary: self.role == Role::Primary,
             keys_moved_in: self.moved_in.0,
             bytes_moved_in: self.moved_in.1,

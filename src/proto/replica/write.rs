@@ -139,6 +139,21 @@ impl Replica {
         }
     }
 
+    /// Keys, and their bytes with their values, that have expired and are not swept yet.
+    pub(super) fn expired(&self, at: Moment) -> (u64, u64) {
+        let mut expired = (0, 0);
+        if self.table.expiring() > 0 {
+            self.table.scan(Cursor::default(), &mut |entry| {
+                if is_expired(&entry, at) {
+                    expired.0 += 1;
+                    expired.1 += (entry.key.len() + entry.value.len()) as u64;
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        expired
+    }
+
     fn execute(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
         match request.op {
             Op::Get { key } | Op::GetLocal { key } => {
