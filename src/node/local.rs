@@ -170,7 +170,7 @@ impl Node {
         let shared = &self.0.shared;
         let member = shared.membership()?;
         let replica = member.replica(member.hasher.partition(key))?.lock();
-        let value = replica.read(shared.moment(), key)?;
+        let value = replica.read(key, sys::unix_millis)?;
         Some(value.map(f))
     }
 }
