@@ -11,7 +11,7 @@ use super::output::{Done, Failure, Outcome};
 use super::ring::info_json;
 use super::text::{bytes, count, counted, duration, rate};
 use super::{Session, draw};
-use crate::{NodeConfig, ReadOptions, Ring, Start, WriteOptions};
+use crate::{NodeConfig, ReadOptions, Ring, RingInfo, Start, WriteOptions};
 
 /// How long the copies may take to get where they belong after a start.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -93,13 +93,28 @@ fn say(session: &mut Session, text: &str) -> Outcome<()> {
 }
 
 fn picture(ring: &Ring, session: &mut Session, pictures: &mut Vec<Value>) -> Outcome<()> {
-    let info = ring.info()?;
+    let info = level_info(ring)?;
     pictures.push(info_json(&info));
     if !session.out.json {
         write!(session.out, "{}", draw::ring(&info))?;
         session.out.flush()?;
     }
     Ok(())
+}
+
+/// The ring's report once the copies are level: a backup applies a write when it hears, some 50 ms
+/// later at most, that it is committed.
+fn level_info(ring: &Ring) -> Outcome<RingInfo> {
+    let begin = Instant::now();
+    loop {
+        let info = ring.info()?;
+        let held: u64 = info.members.iter().map(|member| member.keys_held).sum();
+        let copies = info.members.len().min(usize::from(info.params.copies)) as u64;
+        if held >= info.keys * copies || begin.elapsed() > Duration::from_secs(1) {
+            return Ok(info);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn write_all(ring: &Ring, pairs: &[(String, String)]) -> Outcome<()> {
