@@ -424,6 +424,7 @@ fn members_come_and_go() {
 fn the_last_copy_is_not_dropped() {
     let node = Node::start(&["--name", "only"]);
     refused(&run(&["drop", "only", "--ring", &node.address]));
+    refused(&run(&["plan", "drop", "only", "--ring", &node.address]));
     done(&run(&["put", "k", "v", "--ring", &node.address]));
 }
 

@@ -108,6 +108,8 @@ fn nodes_are_added_and_dropped_while_clients_work() {
         client.add_node(&other.address(), options).unwrap();
     }
     assert!(asked.load(Ordering::Relaxed) > 0);
+    let absent = client.plan_drop("nobody").unwrap_err();
+    assert_eq!(absent.status(), Status::NoSuchMember);
     let again = client.add_node(&others[0].address(), wait()).unwrap_err();
     assert_eq!(again.status(), Status::Refused);
     let info = client.info().unwrap();

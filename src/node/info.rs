@@ -339,6 +339,13 @@ pub(super) fn plan_add(source: &Source, name: &str, address: &str, weight: u32) 
 pub(super) fn plan_drop(source: &Source, name_or_address: &str) -> Result<Plan> {
     let survey = survey(source)?;
     let mid = member_called(&survey.map, name_or_address)?;
+    let heirs = survey.map.members.iter().filter(|(m, member)| **m != mid && member.is_target());
+    if heirs.count() == 0 {
+        return Err(Error::new(
+            Status::Refused,
+            format!("{name_or_address} is the last node that holds data; it cannot be dropped"),
+        ));
+    }
     Ok(plan(&survey.map, &survey.sizes(), &Change::Drop(mid)))
 }
 
