@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use ringkv::base::{MemberId, PartitionId};
+use ringkv::base::{MemberId, PartitionId, StreamId};
 use ringkv::proto::Coordinator;
+use ringkv::proto::replica::Role;
 use ringkv::ring::{MemberState, Part};
-use ringkv::wire::{Applied, Command};
+use ringkv::wire::{Applied, Command, PeerMsg};
 
 use crate::net::{Endpoint, Kind, Link};
 use crate::node::Node;
@@ -207,6 +208,33 @@ impl World {
         if self.settings.attacks.drop_streamer && self.rng.chance(30) {
             self.drop_member(from);
         }
+    }
+
+    /// {entries of an old configuration, or their acknowledgements, arrive in a newer one}
+    pub fn watch_append(&mut self, from: MemberId, to: MemberId, bytes: &[u8]) {
+        if !self.settings.attacks.late_append || !self.rng.chance(20) {
+            return;
+        }
+        let Ok(PeerMsg::Append { pid, cfg, strm: StreamId::ZERO, entries, .. }) =
+            PeerMsg::decode(bytes)
+        else {
+            return;
+        };
+        let isr = self.truth.parts[pid.0 as usize].isr;
+        let Some(heir) = isr.iter().find(|mid| ![from, to].contains(mid)) else { return };
+        // Only an active primary proposes a handover: its successor waits for its farewell.
+        let replica = self.nodes.get(&from).and_then(|node| node.replicas.get(pid.0 as usize));
+        let serves = replica.is_some_and(|r| r.role() == Role::Primary && r.cfg() == cfg);
+        if entries.is_empty() || !serves {
+            return;
+        }
+        for (a, b) in [(from, to), (to, from), (from, heir)] {
+            if self.rng.chance(500) {
+                let length = Duration::from_micros(self.rng.range(500, 1_000_000));
+                self.cut(a, b, length);
+            }
+        }
+        self.attack(from, Command::Handover { pid, cfg, mid: heir });
     }
 
     /// {handover twice in a row}, removals for no reason, false promotions.

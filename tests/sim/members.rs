@@ -226,6 +226,7 @@ impl World {
     fn emit(&mut self, mid: MemberId, out: Collector) {
         for (to, bytes) in out.sends {
             self.watch_snapshot(mid, to, bytes[0]);
+            self.watch_append(mid, to, &bytes);
             self.send(Endpoint::Node(mid), Endpoint::Node(to), Kind::Data, bytes);
         }
         for (caller, bytes) in out.replies {

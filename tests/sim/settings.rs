@@ -23,6 +23,8 @@ pub struct Attacks {
     pub drop_coordinator: bool,
     /// Primaries remove in-sync replicas for no reason.
     pub remove_for_no_reason: bool,
+    /// What a primary sends, or its answer, is late, and the role moves on meanwhile.
+    pub late_append: bool,
     /// The coordinator takes primaries for dead that are not, and promotes others.
     pub promote_falsely: bool,
 }
@@ -138,6 +140,7 @@ impl Settings {
                     drop_streamer: rng.chance(200),
                     drop_coordinator: rng.chance(250),
                     remove_for_no_reason: rng.chance(200),
+                    late_append: rng.chance(250),
                     promote_falsely: may_wedge,
                 }
             },
