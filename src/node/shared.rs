@@ -263,10 +263,10 @@ impl Shared {
         if change != 0 {
             self.memory_bytes.fetch_add(change, Ordering::Relaxed);
         }
-        if member.note(pid, &replica) & STREAMING != 0 {
-            if let Some(mark) = self.streaming.get(pid.0 as usize % self.streaming.len()) {
-                mark.store(true, Ordering::Relaxed);
-            }
+        if member.note(pid, &replica) & STREAMING != 0
+            && let Some(mark) = self.streaming.get(pid.0 as usize % self.streaming.len())
+        {
+            mark.store(true, Ordering::Relaxed);
         }
         Some(result)
     }

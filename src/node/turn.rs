@@ -207,10 +207,10 @@ impl Outbox for Outgoing {
 
     fn reply(&mut self, to: Caller, reply: &Reply<'_>) {
         if to.connection == LOCAL {
-            if let Some(mailbox) = self.shared.calls.complete(to.id, reply) {
-                if !self.delivered.iter().any(|known| Arc::ptr_eq(known, &mailbox)) {
-                    self.delivered.push(mailbox);
-                }
+            if let Some(mailbox) = self.shared.calls.complete(to.id, reply)
+                && !self.delivered.iter().any(|known| Arc::ptr_eq(known, &mailbox))
+            {
+                self.delivered.push(mailbox);
             }
             return;
         }

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn murmur3_equals_the_crate_for_every_length() {
         let mut rng = crate::base::Rng::new(1);
-        let bytes: Vec<u8> = (0..300).map(|_| rng.next() as u8).collect();
+        let bytes: Vec<u8> = (0..300).map(|_| rng.next_u64() as u8).collect();
         for seed in [0, 1, 42, 0x9747_b28c, u32::MAX] {
             for len in 0..=bytes.len() {
                 assert_eq!(murmur3_low64(&bytes[..len], seed), oracle(&bytes[..len], seed));

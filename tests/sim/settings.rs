@@ -88,7 +88,7 @@ impl Settings {
         let params = Params {
             partitions: 1 << rng.below(if big { 2 } else { 5 }),
             placement: pick(rng, &[PlacementKind::Balanced, PlacementKind::Successor]),
-            seed: rng.next() as u32,
+            seed: rng.next_u64() as u32,
             copies,
             min_insync: 1 + rng.below(u64::from(copies)) as u8,
             ..Params::default()

@@ -498,7 +498,7 @@ pub fn join_info(rng: &mut Rng, number: u64) -> JoinInfo {
         addr: format!("host-{number}:1"),
         zone: String::new(),
         weight: 1 + rng.below(3) as u32,
-        position: rng.next(),
+        position: rng.next_u64(),
         boot: 0,
         durable: false,
     }

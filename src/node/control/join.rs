@@ -65,7 +65,7 @@ impl Control {
             next_try: now,
             until: now + self.shared.config.start_timeout,
             invited_by,
-            boot: self.rng.next() as u32,
+            boot: self.rng.next_u64() as u32,
         });
     }
 

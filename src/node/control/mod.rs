@@ -271,10 +271,10 @@ impl Handler for Control {
         match self.conns.remove(&link.id()) {
             Some(Conn::Peer(mid)) => {
                 log::info!("control connection to member {mid} closed: {reason}");
-                if let Some(peer) = self.peers.get_mut(&mid) {
-                    if peer.control.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
-                        peer.control = None;
-                    }
+                if let Some(peer) = self.peers.get_mut(&mid)
+                    && peer.control.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
+                {
+                    peer.control = None;
                 }
             }
             Some(Conn::Greeted { to, is_data, .. }) => self.dial_failed(ctx, to, is_data),

@@ -18,6 +18,14 @@ pub(super) struct Owed {
     is_nack: bool,
 }
 
+/// The fields of an acknowledgement.
+pub(super) struct Ack {
+    cfg: Cfg,
+    pub(super) strm: StreamId,
+    pub(super) matched: Seq,
+    pub(super) snap_ok: bool,
+}
+
 /// The fields of an append that follow the identity of its stream.
 struct Append<'m> {
     cfg: Cfg,
@@ -56,7 +64,7 @@ impl Replica {
                 self.on_append(from, &append, out);
             }
             PeerMsg::Ack { cfg, strm, matched, snap_ok, .. } => {
-                self.on_ack(at, from, cfg, strm, matched, snap_ok, out);
+                self.on_ack(at, from, &Ack { cfg, strm, matched, snap_ok }, out);
             }
             PeerMsg::Nack { cfg, strm, have, .. } => {
                 if let Some(lead) = self.lead.as_mut().filter(|_| cfg <= self.cfg) {
@@ -138,10 +146,10 @@ impl Replica {
         }
         self.role = Role::Backup;
         self.incoming = None;
-        if m.sync {
-            if let Some(stopped) = self.stopped.filter(|stopped| stopped.cfg == m.cfg) {
-                self.tell_stopped(from, stopped, out);
-            }
+        if m.sync
+            && let Some(stopped) = self.stopped.filter(|stopped| stopped.cfg == m.cfg)
+        {
+            self.tell_stopped(from, stopped, out);
         }
         true
     }
@@ -165,24 +173,14 @@ impl Replica {
         }
     }
 
-    fn on_ack(
-        &mut self,
-        at: Moment,
-        from: MemberId,
-        cfg: Cfg,
-        strm: StreamId,
-        matched: Seq,
-        snap_ok: bool,
-        out: &mut dyn Outbox,
-    ) {
+    fn on_ack(&mut self, at: Moment, from: MemberId, ack: &Ack, out: &mut dyn Outbox) {
         let Some(lead) = &mut self.lead else { return };
         // An acknowledgement of another configuration says nothing about this one (W3).
-        let counts = strm != StreamId::ZERO || cfg == self.cfg;
-        if !counts || matched > self.log.last() {
-            return;
+        let counts = ack.strm != StreamId::ZERO || ack.cfg == self.cfg;
+        if counts && ack.matched <= self.log.last() {
+            lead.on_ack(from, ack, at.now);
+            self.advance(at, out);
         }
-        lead.on_ack(from, strm, matched, snap_ok, at.now);
-        self.advance(at, out);
     }
 
     /// L2: a snapshot may wipe me only if it belongs to my newest stay as learner.

@@ -33,10 +33,11 @@ impl Pursuit {
 
     /// Proposes `command`, unless the same proposal is still fresh.
     pub(super) fn propose(&mut self, command: Command, now: Nanos, out: &mut dyn Outbox) {
-        if let Some((last, when)) = &self.proposed {
-            if *last == command && (now.since(*when).as_millis() as u64) < PROPOSE_AGAIN_MS {
-                return;
-            }
+        if let Some((last, when)) = &self.proposed
+            && *last == command
+            && (now.since(*when).as_millis() as u64) < PROPOSE_AGAIN_MS
+        {
+            return;
         }
         if let Command::Handover { cfg, .. } = command {
             self.handover_in = cfg;

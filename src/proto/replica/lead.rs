@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::follow::Ack;
 use super::log::{Log, Overlay};
 use super::transfer::Outgoing;
 use crate::base::limits::{
@@ -127,12 +128,12 @@ fn entry_bytes(effect: &Effect<'_>) -> usize {
 
 /// What every message of one `send` has in common.
 #[derive(Clone, Copy)]
-struct Sending<'a> {
-    now: Nanos,
-    pid: PartitionId,
-    cfg: Cfg,
-    commit: Seq,
-    log: &'a Log,
+pub(super) struct Sending<'a> {
+    pub(super) now: Nanos,
+    pub(super) pid: PartitionId,
+    pub(super) cfg: Cfg,
+    pub(super) commit: Seq,
+    pub(super) log: &'a Log,
 }
 
 #[derive(Debug)]
@@ -263,22 +264,15 @@ impl Lead {
         Some((shadow.feed.mid, shadow.outgoing.lid))
     }
 
-    pub(super) fn on_ack(
-        &mut self,
-        from: MemberId,
-        strm: StreamId,
-        matched: Seq,
-        snap_ok: bool,
-        now: Nanos,
-    ) {
-        if strm == StreamId::ZERO {
+    pub(super) fn on_ack(&mut self, from: MemberId, ack: &Ack, now: Nanos) {
+        if ack.strm == StreamId::ZERO {
             if let Some(f) = self.followers.iter_mut().find(|f| f.feed.mid == from) {
                 f.synced = f.synced || f.sync_sent;
-                f.feed.acknowledge(matched, now);
+                f.feed.acknowledge(ack.matched, now);
             }
-        } else if let Some(s) = self.stream_mut(from, strm) {
-            s.outgoing.snap_ok |= snap_ok;
-            s.feed.acknowledge(matched, now);
+        } else if let Some(s) = self.stream_mut(from, ack.strm) {
+            s.outgoing.snap_ok |= ack.snap_ok;
+            s.feed.acknowledge(ack.matched, now);
         }
     }
 
@@ -303,21 +297,11 @@ impl Lead {
         followers.chain(streams).min().unwrap_or(commit).min(commit)
     }
 
-    pub(super) fn send(
-        &mut self,
-        at: Moment,
-        pid: PartitionId,
-        cfg: Cfg,
-        commit: Seq,
-        log: &Log,
-        table: &Table,
-        out: &mut dyn Outbox,
-    ) {
-        let context = Sending { now: at.now, pid, cfg, commit, log };
+    pub(super) fn send(&mut self, context: &Sending<'_>, table: &Table, out: &mut dyn Outbox) {
         for follower in &mut self.followers {
             // Until it acknowledged one, every message reconciles: the first may have been lost.
             let sync = !follower.synced;
-            follower.feed.send(&context, sync && !follower.sync_sent, sync, out);
+            follower.feed.send(context, sync && !follower.sync_sent, sync, out);
             follower.sync_sent = true;
         }
         for stream in &mut self.streams {
@@ -325,11 +309,12 @@ impl Lead {
                 stream.begun = true;
                 let Outgoing { lid, strm, .. } = stream.outgoing;
                 let start = stream.feed.sent;
+                let Sending { pid, cfg, .. } = *context;
                 let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets: 0 };
                 out.send(stream.feed.mid, &begin);
             }
-            stream.outgoing.pump(pid, table, at.now, out);
-            stream.feed.send(&context, false, false, out);
+            stream.outgoing.pump(context.pid, table, context.now, out);
+            stream.feed.send(context, false, false, out);
         }
     }
 

@@ -25,7 +25,7 @@ mod log;
 mod transfer;
 mod write;
 
-use lead::Lead;
+use lead::{Lead, Sending};
 use log::Log;
 use transfer::Incoming;
 
@@ -283,7 +283,8 @@ impl Replica {
         self.send_owed(out);
         self.pursue_goal(at, out);
         if let Some(lead) = &mut self.lead {
-            lead.send(at, self.pid, self.cfg, self.commit, &self.log, &self.table, out);
+            let (pid, cfg, commit, log) = (self.pid, self.cfg, self.commit, &self.log);
+            lead.send(&Sending { now: at.now, pid, cfg, commit, log }, &self.table, out);
         }
     }
 

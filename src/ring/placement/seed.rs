@@ -90,7 +90,7 @@ fn quota_until(
 
 /// The members zone by zone and host by host, in an order that differs from table to table.
 fn order(layout: &Layout, members: &[&Candidate], table: u64) -> Vec<u32> {
-    let shuffled = |number: u64| Rng::new(number ^ table << 32).next();
+    let shuffled = |number: u64| Rng::new(number ^ table << 32).next_u64();
     let mut order: Vec<u32> = (0..members.len() as u32).collect();
     order.sort_by_key(|member| {
         let place = layout.places[*member as usize];

@@ -13,7 +13,7 @@ fn params(partitions: u32, copies: u8) -> Params {
 }
 
 fn candidate(mid: u64, weight: u32, host: &str, zone: &str) -> Candidate {
-    let position = Rng::new(mid).next();
+    let position = Rng::new(mid).next_u64();
     Candidate { mid: MemberId(mid), weight, host: host.into(), zone: zone.into(), position }
 }
 
