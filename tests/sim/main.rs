@@ -33,8 +33,10 @@ use world::{Counters, Outcome, World};
 const SEEDS_DEFAULT: u64 = 200;
 /// Seeds after which a long run says how far it is.
 const PROGRESS_EVERY: u64 = 2000;
-/// Seeds that failed once, with what they found.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds that failed once, or that catch a core from which a rule was taken out:
+/// 670 a backup that takes entries of an older configuration (A2). What a seed means changes with
+/// every change of `settings.rs`; then it stays here as one more seed, no worse than others.
+const REGRESSIONS: [u64; 1] = [670];
 
 /// Says how to replay a violation, and fails.
 fn report(seed: u64, outcome: &Outcome) {
