@@ -180,7 +180,9 @@ fn nodes_are_added_and_dropped() {
 
 #[test]
 fn a_forked_child_gets_a_status() {
-    for variant in [Variant::C99, Variant::C11, Variant::Sanitized] {
+    // Not sanitized: the sanitizer's allocator does not let go of its own locks at a fork, and a
+    // child that allocates then sometimes hangs.
+    for variant in [Variant::C99, Variant::C11] {
         Program::at(&test_program("forked.c")).compile(variant).run();
     }
 }

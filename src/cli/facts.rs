@@ -47,8 +47,8 @@ impl Facts {
 
     pub(super) fn text(&self) -> String {
         format!(
-            "  start {:.1} ms; ring lookup with hash {:.1} ns; get {:.0} ns (mean, one thread, random \
-             keys); memory {:.1} bytes a key beside key and value ({} keys, resident)",
+            "  start {:.1} ms; ring lookup with hash {:.1} ns; get {:.0} ns (mean, one thread, \
+             random keys); memory {:.1} bytes a key beside key and value ({} keys, resident)",
             self.start.as_secs_f64() * 1e3,
             self.lookup_ns,
             self.get_ns,
