@@ -447,7 +447,9 @@ fn the_bench_measures_here_and_there() {
     let output = run(&["bench", "--time", "20ms", "--keys", "500", "--json", "--ring", ring]);
     let lines = json(&output);
     assert_eq!(code(&output), 0);
-    let lines = lines.as_array().expect("an array");
+    let facts = &lines["facts"];
+    assert!(facts["lookup_ns"].as_f64() > Some(0.0) && facts["get_ns"].as_f64() > Some(0.0));
+    let lines = lines["lines"].as_array().expect("an array");
     assert_eq!(lines.len(), 12);
     assert!(lines.iter().all(|line| line["operations"].as_u64() > Some(0)), "{lines:?}");
     assert_eq!(done(&run(&["scan", "--keys", "--ring", ring])), "", "its keys are gone");

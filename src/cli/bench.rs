@@ -40,7 +40,6 @@ pub(super) fn run(args: &BenchArgs, session: &mut Session) -> Outcome {
     if !session.out.json {
         session.out.line(facts.text())?;
     }
-    results.push(facts.json());
     outcome?;
     if let Some(seeds) = &args.ring {
         let ring = Ring::connect(seeds, ClientConfig::default())?;
@@ -51,7 +50,7 @@ pub(super) fn run(args: &BenchArgs, session: &mut Session) -> Outcome {
         outcome.and(removed)?;
     }
     if session.out.json {
-        session.out.json_line(&Value::Array(results))?;
+        session.out.json_line(&json!({"facts": facts.json(), "lines": results}))?;
     }
     Ok(Done::Yes)
 }
