@@ -35,8 +35,9 @@ pub(super) struct Feed {
     commit_sent: Seq,
     /// Tell it the commit position although there is no entry to send.
     tell_commit: bool,
-    /// When it last made progress, or last had nothing to do.
-    progress_at: Nanos,
+    /// Since when it owes an acknowledgement without any progress, if it does. A retry does not
+    /// begin that anew.
+    owing_since: Option<Nanos>,
     tried_at: Nanos,
 }
 
@@ -49,7 +50,7 @@ impl Feed {
             sent: from,
             commit_sent: Seq::ZERO,
             tell_commit: false,
-            progress_at: now,
+            owing_since: None,
             tried_at: now,
         }
     }
@@ -58,7 +59,10 @@ impl Feed {
         if matched > self.matched {
             self.matched = matched;
             self.sent = self.sent.max(matched);
-            self.progress_at = now;
+            self.owing_since = Some(now);
+        }
+        if self.matched == self.sent {
+            self.owing_since = None;
         }
     }
 
@@ -75,9 +79,6 @@ impl Feed {
         self.tell_commit = false;
         while force || (self.sent < log.last() && self.in_flight() < IN_FLIGHT_ENTRIES_MAX) {
             force = false;
-            if self.matched == self.sent {
-                self.progress_at = now;
-            }
             let prev = self.sent;
             let mut bytes = 0;
             let entries: Vec<_> = log
@@ -89,6 +90,9 @@ impl Feed {
                     fits
                 })
                 .collect();
+            if sync || !entries.is_empty() {
+                self.owing_since.get_or_insert(now);
+            }
             self.sent = Seq(prev.0 + entries.len() as u64);
             self.commit_sent = commit;
             self.tried_at = now;
@@ -338,9 +342,6 @@ impl Lead {
         for follower in &mut self.followers {
             follower.feed.tell_commit = true;
             let behind = !follower.synced || follower.feed.matched < log.last();
-            if !behind {
-                follower.feed.progress_at = at.now;
-            }
             if (behind || recovering) && retry_due(&follower.feed) {
                 let from = follower.feed.matched;
                 follower.feed.rewind(from, log);
@@ -348,7 +349,8 @@ impl Lead {
                 follower.sync_sent = false;
                 follower.synced &= !recovering;
             }
-            let silent_ms = at.now.since(follower.feed.progress_at).as_millis() as u64;
+            let owing_since = follower.feed.owing_since.filter(|_| behind);
+            let silent_ms = owing_since.map_or(0, |since| at.now.since(since).as_millis() as u64);
             if silent_ms >= SLOW_REPLICA_MS && part.isr.contains(follower.feed.mid) {
                 slowest = slowest.max(Some((silent_ms, follower.feed.mid)));
             }

@@ -22,6 +22,8 @@ mod follow;
 mod goal;
 mod lead;
 mod log;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod write;
 

@@ -1,0 +1,291 @@
+//! Single replicas, driven by hand: one scenario per test. Whole rings are the simulator's.
+
+use super::*;
+use crate::base::{Nanos, StreamId};
+use crate::proto::Caller;
+use crate::ring::ReplicaSet;
+use crate::wire::{Command, EntryRef, Op, Reply, Request};
+
+const ME: MemberId = MemberId(1);
+const PEER: MemberId = MemberId(2);
+const PID: PartitionId = PartitionId(0);
+
+/// Collects what a replica says, as bytes where it travels.
+#[derive(Default)]
+struct Said {
+    sent: Vec<(MemberId, Vec<u8>)>,
+    replies: Vec<(u64, String)>,
+    proposed: Vec<Command>,
+    no_room: bool,
+}
+
+impl Outbox for Said {
+    fn send(&mut self, to: MemberId, msg: &PeerMsg<'_>) {
+        let mut bytes = Vec::new();
+        msg.encode(&mut bytes);
+        self.sent.push((to, bytes));
+    }
+    fn reply(&mut self, to: Caller, reply: &Reply<'_>) {
+        self.replies.push((to.id, format!("{reply:?}")));
+    }
+    fn propose(&mut self, command: Command) {
+        self.proposed.push(command);
+    }
+    fn bulk_room(&self, _: MemberId) -> Option<usize> {
+        Some(if self.no_room { 0 } else { 1 << 20 })
+    }
+}
+
+fn at_ms(ms: u64) -> Moment {
+    Moment { now: Nanos::from_millis(ms), unix_ms: 1_000_000 + ms, memory_full: false }
+}
+
+fn set(members: &[MemberId]) -> ReplicaSet {
+    members.iter().copied().collect()
+}
+
+fn part(cfg: u64, isr: &[MemberId], learners: &[(MemberId, u64)], goal: &[MemberId]) -> Part {
+    Part {
+        cfg: Cfg(cfg),
+        pcfg: Cfg(cfg.saturating_sub(1)),
+        primary: ME,
+        isr: set(isr),
+        learners: learners.iter().map(|(mid, lid)| (*mid, LearnerId(*lid))).collect(),
+        goal: set(goal),
+        ..Part::default()
+    }
+}
+
+fn adopt(replica: &mut Replica, ver: u64, required: u8, part: &Part, said: &mut Said) {
+    replica.adopt(at_ms(0), MapRow { ver: Ver(ver), required, part }, said);
+    replica.flush(at_ms(0), said);
+    replica.check_invariants().unwrap();
+}
+
+/// A primary that is alone, and then has the given row.
+fn primary(row: &Part, required: u8, said: &mut Said) -> Replica {
+    let mut replica = Replica::new(PID, ME, 1 << 20);
+    replica.bootstrap();
+    adopt(&mut replica, 1, 1, &part(1, &[ME], &[], &[ME]), said);
+    assert_eq!(replica.role(), Role::Primary);
+    adopt(&mut replica, 2, required, row, said);
+    replica
+}
+
+fn put(replica: &mut Replica, ms: u64, id: u64, key: &[u8], said: &mut Said) {
+    let op = Op::Put { key, value: b"v", ttl_ms: 0, if_absent: false };
+    let caller = Caller { connection: 9, id };
+    let handed = replica.request(at_ms(ms), caller, &Request::new(Ver(1), op), said);
+    assert_eq!(handed, Disposition::Accepted);
+    replica.flush(at_ms(ms), said);
+}
+
+fn ack(replica: &mut Replica, ms: u64, strm: u64, matched: u64, snap_ok: bool, said: &mut Said) {
+    let (cfg, strm, matched) = (replica.cfg(), StreamId(strm), Seq(matched));
+    let msg = PeerMsg::Ack { pid: PID, cfg, strm, matched, snap_ok };
+    replica.receive(at_ms(ms), PEER, &msg, said);
+    replica.flush(at_ms(ms), said);
+}
+
+#[test]
+fn a_write_is_answered_when_every_in_sync_replica_holds_it() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(2, &[ME, PEER], &[], &[ME, PEER]), 2, &mut said);
+    ack(&mut replica, 1, 0, 0, false, &mut said);
+    put(&mut replica, 2, 1, b"k", &mut said);
+    assert!(said.replies.is_empty());
+    assert_eq!(replica.read(b"k", || 0), Some(None), "what is not committed is not seen");
+    ack(&mut replica, 3, 0, 1, false, &mut said);
+    assert_eq!(said.replies, [(1, "Done".to_owned())]);
+    assert_eq!(replica.read(b"k", || 0), Some(Some(b"v".as_slice())));
+}
+
+#[test]
+fn an_acknowledgement_of_another_configuration_counts_for_nothing() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(2, &[ME, PEER], &[], &[ME, PEER]), 2, &mut said);
+    put(&mut replica, 1, 1, b"k", &mut said);
+    let stale = PeerMsg::Ack {
+        pid: PID,
+        cfg: Cfg(1),
+        strm: StreamId::ZERO,
+        matched: Seq(1),
+        snap_ok: false,
+    };
+    replica.receive(at_ms(2), PEER, &stale, &mut said);
+    assert!(said.replies.is_empty());
+    ack(&mut replica, 3, 0, 1, false, &mut said);
+    assert_eq!(said.replies.len(), 1);
+}
+
+/// W5. A retry must not look like progress.
+#[test]
+fn a_backup_that_stays_silent_for_a_second_is_proposed_for_removal() {
+    let third = MemberId(3);
+    let mut said = Said::default();
+    let row = part(2, &[ME, PEER, third], &[], &[ME, PEER, third]);
+    let mut replica = primary(&row, 2, &mut said);
+    ack(&mut replica, 1, 0, 0, false, &mut said);
+    let msg = PeerMsg::Ack {
+        pid: PID,
+        cfg: Cfg(2),
+        strm: StreamId::ZERO,
+        matched: Seq(0),
+        snap_ok: false,
+    };
+    replica.receive(at_ms(1), third, &msg, &mut said);
+    // A long quiet time is no silence.
+    put(&mut replica, 60_000, 1, b"k", &mut said);
+    ack(&mut replica, 60_001, 0, 1, false, &mut said);
+    let mut removed_at = None;
+    for ms in (60_000..63_000).step_by(50) {
+        replica.tick(at_ms(ms), &mut said);
+        replica.flush(at_ms(ms), &mut said);
+        if removed_at.is_none() && !said.proposed.is_empty() {
+            removed_at = Some(ms);
+        }
+    }
+    let expected = Command::Remove { pid: PID, cfg: Cfg(2), mid: third };
+    assert_eq!(said.proposed.first(), Some(&expected));
+    assert!((61_000..61_200).contains(&removed_at.unwrap()), "{removed_at:?}");
+}
+
+/// L5. Each put arrives before the acknowledgement of the one before.
+#[test]
+fn a_learner_under_steady_writes_becomes_in_sync() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(1, &[ME], &[(PEER, 2)], &[ME, PEER]), 1, &mut said);
+    let strm = said
+        .sent
+        .iter()
+        .find_map(|(_, bytes)| match PeerMsg::decode(bytes) {
+            Ok(PeerMsg::SnapBegin { strm, .. }) => Some(strm),
+            _ => None,
+        })
+        .expect("a stream begins");
+    let key = |n: u64| format!("k{n}").into_bytes();
+    put(&mut replica, 1, 1, &key(1), &mut said);
+    for n in 2..50 {
+        put(&mut replica, n, n, &key(n), &mut said);
+        ack(&mut replica, n, strm.0, n - 1, true, &mut said);
+    }
+    let wanted = Command::AddInSync { pid: PID, cfg: Cfg(1), mid: PEER, lid: LearnerId(2) };
+    assert!(said.proposed.contains(&wanted), "{:?}", said.proposed);
+}
+
+fn learner(said: &mut Said) -> Replica {
+    let mut replica = Replica::new(PID, PEER, 1 << 20);
+    adopt(&mut replica, 2, 1, &part(1, &[ME], &[(PEER, 2)], &[ME, PEER]), said);
+    assert_eq!(replica.role(), Role::Learner);
+    replica
+}
+
+fn snapshot(replica: &mut Replica, strm: u64, items: &[(&[u8], u64)], said: &mut Said) {
+    let begin = PeerMsg::SnapBegin {
+        pid: PID,
+        cfg: Cfg(1),
+        lid: LearnerId(2),
+        strm: StreamId(strm),
+        start: Seq(9),
+        resets: 0,
+    };
+    replica.receive(at_ms(1), ME, &begin, said);
+    let item = |(key, ver): &(&'static [u8], u64)| crate::wire::Item {
+        key,
+        value: b"old",
+        ver: Seq(*ver),
+        expires_at_ms: 0,
+    };
+    let items: Vec<(&'static [u8], u64)> =
+        items.iter().map(|(key, ver)| (&*key.to_vec().leak(), *ver)).collect();
+    let items = items.iter().map(item).collect();
+    let chunk = PeerMsg::SnapChunk { pid: PID, strm: StreamId(strm), index: 0, items };
+    replica.receive(at_ms(1), ME, &chunk, said);
+}
+
+/// L1, L2: the first message of a stream that was replaced may be handled late.
+#[test]
+fn a_late_stream_does_not_wipe_a_newer_one() {
+    let mut said = Said::default();
+    let mut replica = learner(&mut said);
+    snapshot(&mut replica, 8, &[(b"k", 3)], &mut said);
+    let end = PeerMsg::SnapEnd { pid: PID, strm: StreamId(8), count: 1 };
+    replica.receive(at_ms(2), ME, &end, &mut said);
+    assert!(replica.is_complete());
+    snapshot(&mut replica, 7, &[], &mut said);
+    assert!(replica.is_complete());
+    assert_eq!(replica.stats(at_ms(2)).keys, 1);
+}
+
+/// L3: a deletion that came with the live entries outlives an older value of the snapshot.
+#[test]
+fn a_snapshot_does_not_bring_back_what_was_deleted() {
+    let mut said = Said::default();
+    let mut replica = learner(&mut said);
+    snapshot(&mut replica, 8, &[], &mut said);
+    let delete = EntryRef {
+        ecfg: Cfg(1),
+        seq: Seq(10),
+        session: crate::wire::Session::default(),
+        effect: crate::wire::Effect::Delete { key: b"k" },
+        outcome: crate::wire::Outcome::Done,
+    };
+    let append = PeerMsg::Append {
+        pid: PID,
+        cfg: Cfg(1),
+        strm: StreamId(8),
+        sync: false,
+        prev: Seq(9),
+        prev_ecfg: Cfg(1),
+        commit: Seq(10),
+        last: Seq(10),
+        entries: vec![delete],
+    };
+    replica.receive(at_ms(2), ME, &append, &mut said);
+    let item = crate::wire::Item { key: b"k", value: b"old", ver: Seq(4), expires_at_ms: 0 };
+    let chunk = PeerMsg::SnapChunk { pid: PID, strm: StreamId(8), index: 1, items: vec![item] };
+    replica.receive(at_ms(3), ME, &chunk, &mut said);
+    assert_eq!(replica.stats(at_ms(3)).keys, 0);
+}
+
+/// A2, P3: fencing, and the one cut that a reconciliation may make.
+#[test]
+fn a_backup_refuses_an_old_primary_and_cuts_only_once() {
+    let mut said = Said::default();
+    let mut replica = learner(&mut said);
+    snapshot(&mut replica, 8, &[], &mut said);
+    let end = PeerMsg::SnapEnd { pid: PID, strm: StreamId(8), count: 1 };
+    replica.receive(at_ms(2), ME, &end, &mut said);
+    let entry = |seq: u64| EntryRef {
+        ecfg: Cfg(3),
+        seq: Seq(seq),
+        session: crate::wire::Session::default(),
+        effect: crate::wire::Effect::None,
+        outcome: crate::wire::Outcome::Done,
+    };
+    let append =
+        |cfg: u64, sync: bool, last: u64, entries: Vec<EntryRef<'static>>| PeerMsg::Append {
+            pid: PID,
+            cfg: Cfg(cfg),
+            strm: StreamId::ZERO,
+            sync,
+            prev: Seq(9),
+            prev_ecfg: Cfg::ZERO,
+            commit: Seq(9),
+            last: Seq(last),
+            entries,
+        };
+    replica.receive(at_ms(3), ME, &append(3, true, 9, vec![]), &mut said);
+    assert_eq!(replica.role(), Role::Backup);
+    let entries = vec![entry(10), entry(11)];
+    replica.receive(at_ms(4), ME, &append(3, false, 11, entries), &mut said);
+    assert_eq!(replica.last(), Seq(11));
+    replica.receive(at_ms(5), ME, &append(3, true, 9, vec![]), &mut said);
+    assert_eq!(replica.last(), Seq(11), "a late double of the reconciliation cuts nothing");
+    replica.flush(at_ms(5), &mut said);
+    said.sent.clear();
+    replica.receive(at_ms(6), MemberId(3), &append(2, true, 9, vec![]), &mut said);
+    replica.flush(at_ms(6), &mut said);
+    let answer = said.sent.iter().map(|(_, bytes)| PeerMsg::decode(bytes)).next_back();
+    assert!(matches!(answer, Some(Ok(PeerMsg::Nack { cfg: Cfg(3), .. }))), "{answer:?}");
+}
