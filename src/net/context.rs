@@ -177,18 +177,6 @@ impl Context {
         Ok(ListenerId(number))
     }
 
-    /// Where a listener listens.
-    pub fn listener_address(&self, id: ListenerId) -> Option<&Address> {
-        self.listeners.get(&id).map(|state| state.listener.address())
-    }
-
-    /// Stops listening. Connections that were accepted stay.
-    pub fn close_listener(&mut self, id: ListenerId) {
-        if let Some(state) = self.listeners.remove(&id) {
-            self.deregister(state.listener.as_raw_fd());
-        }
-    }
-
     /// Serves a connected socket in this loop.
     pub fn add(&mut self, socket: Socket, options: ConnectionOptions) -> Result<Arc<Link>> {
         let id = ConnId(next_number());

@@ -70,24 +70,6 @@ impl Socket {
         &self.peer
     }
 
-    /// Whether the other end is on this machine.
-    pub fn is_local(&self) -> bool {
-        match &self.peer {
-            Endpoint::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Endpoint::Unix(_) => true,
-        }
-    }
-
-    /// How long sent bytes may stay unacknowledged before the kernel declares the connection
-    /// dead. Nothing on a UNIX socket, where that cannot happen.
-    #[cfg(target_os = "linux")]
-    pub fn set_user_timeout(&self, timeout: std::time::Duration) -> Result<()> {
-        if matches!(self.peer, Endpoint::Tcp(_)) {
-            self.inner.set_tcp_user_timeout(Some(timeout))?;
-        }
-        Ok(())
-    }
-
     /// Sends what the kernel takes; `WouldBlock` if it takes nothing.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {

@@ -1,7 +1,5 @@
 //! What a ring tells about itself.
 
-use std::time::Duration;
-
 use super::config::Progress;
 use crate::base::{ClusterId, MemberId, PartitionId};
 use crate::ring::{MemberState, Params};
@@ -117,15 +115,4 @@ pub struct Health {
     pub unwritable: u32,
     /// One sentence for each thing that is not as it should be.
     pub reasons: Vec<String>,
-}
-
-/// What a load or a movement did, for printing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Moved {
-    /// Keys that were sent.
-    pub keys: u64,
-    /// Bytes of keys and values that were sent.
-    pub bytes: u64,
-    /// How long it took.
-    pub took: Duration,
 }

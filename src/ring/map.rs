@@ -298,11 +298,6 @@ impl RingMap {
         by(|m| &m.name).or_else(|| by(|m| &m.addr))
     }
 
-    /// Members that hold or may hold copies (not routers, not declared dead).
-    pub fn data_members(&self) -> usize {
-        self.members.values().filter(|m| m.weight > 0 && m.state != MemberState::Down).count()
-    }
-
     /// Members in the order of their ring positions.
     pub fn by_position(&self) -> Vec<MemberId> {
         let mut order: Vec<(u64, MemberId)> =

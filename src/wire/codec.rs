@@ -27,11 +27,6 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// Bytes not read yet.
-    pub fn remaining(&self) -> usize {
-        self.rest.len()
-    }
-
     /// The next `len` bytes.
     pub fn take(&mut self, len: usize, field: &'static str) -> Decoded<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError(field))?;
