@@ -37,6 +37,10 @@ pub const HELD_OPERATIONS_MAX: usize = 16 * 1024;
 /// Bytes of the operations that one partition keeps waiting while its primary moves.
 pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Bytes of operations that all partitions of a node together keep: entries that some replica may
+/// still need, and what waits while primaries move.
+pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// Largest piece of a snapshot stream, in bytes (one item may be larger and then stands alone).
 pub const SNAPSHOT_CHUNK_BYTES: usize = 64 * 1024;
 /// Entries that one append message carries.
@@ -83,6 +87,7 @@ const _: () = assert!(KEY_BYTES_MAX < FRAME_OVERHEAD_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(APPEND_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(WINDOW_BYTES_MAX + HELD_BYTES_MAX <= BACKLOG_BYTES_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX < PEER_BUFFER_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < PEER_BUFFER_BYTES_MAX);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two() && PARTITIONS_MAX.is_power_of_two());

@@ -15,6 +15,7 @@ use super::calls::Calls;
 use super::config::NodeConfig;
 use super::control::ControlInput;
 use super::worker::WorkerInput;
+use crate::base::limits::BACKLOG_BYTES_MAX;
 use crate::base::{Error, MemberId, PartitionId, Result, Status, Ver};
 use crate::net::{Link, Waker, sys};
 use crate::proto::{Caller, MapRow, Moment, Replica};
@@ -182,6 +183,7 @@ pub(super) struct Shared {
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
     memory_bytes: AtomicI64,
+    backlog_bytes: AtomicI64,
     /// For each worker, whether one of its replicas wants `flush` soon.
     pub(super) streaming: Box<[AtomicBool]>,
     closed: AtomicBool,
@@ -201,6 +203,7 @@ impl Shared {
             workers: OnceLock::new(),
             control: OnceLock::new(),
             memory_bytes: AtomicI64::new(0),
+            backlog_bytes: AtomicI64::new(0),
             streaming,
             closed: AtomicBool::new(false),
             failure: OnceLock::new(),
@@ -241,11 +244,13 @@ impl Shared {
     /// The circumstances, sampled now.
     pub(super) fn moment(&self) -> Moment {
         let limit = self.config.memory_bytes_max;
-        let used = self.memory_bytes.load(Ordering::Relaxed).max(0) as u64;
+        let backlog = self.backlog_bytes.load(Ordering::Relaxed).max(0) as u64;
+        let used = self.memory_bytes.load(Ordering::Relaxed).max(0) as u64 + backlog;
         Moment {
             now: sys::boottime(),
             unix_ms: sys::unix_millis(),
             memory_full: limit != 0 && used >= limit,
+            backlog_full: backlog >= BACKLOG_BYTES_MAX as u64,
         }
     }
 
@@ -257,12 +262,11 @@ impl Shared {
         f: impl FnOnce(&mut Replica) -> R,
     ) -> Option<R> {
         let mut replica = member.replica(pid)?.lock();
-        let before = replica.memory_bytes();
+        let before = (replica.memory_bytes(), replica.backlog_bytes());
         let result = f(&mut replica);
-        let change = replica.memory_bytes() as i64 - before as i64;
-        if change != 0 {
-            self.memory_bytes.fetch_add(change, Ordering::Relaxed);
-        }
+        let after = (replica.memory_bytes(), replica.backlog_bytes());
+        add_change(&self.memory_bytes, before.0, after.0);
+        add_change(&self.backlog_bytes, before.1, after.1);
         if member.note(pid, &replica) & STREAMING != 0
             && let Some(mark) = self.streaming.get(pid.0 as usize % self.streaming.len())
         {
@@ -274,6 +278,7 @@ impl Shared {
     /// Forgets the memory of replicas that are gone.
     pub(super) fn release_memory(&self) {
         self.memory_bytes.store(0, Ordering::Relaxed);
+        self.backlog_bytes.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -303,6 +308,12 @@ impl Shared {
             Some(what) => Err(Error::new(Status::Panic, what.clone())),
             None => Err(Error::new(Status::Closed, "the node is closed")),
         }
+    }
+}
+
+fn add_change(counter: &AtomicI64, before: u64, after: u64) {
+    if before != after {
+        counter.fetch_add(after as i64 - before as i64, Ordering::Relaxed);
     }
 }
 

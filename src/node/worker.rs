@@ -141,8 +141,8 @@ impl Worker {
             }
             ClientMsg::MapWanted { id, have } => {
                 let map = self.shared.membership().map(|member| member.map());
-                let map = map.filter(|map| map.ver > have).map(|map| Box::new((*map).clone()));
-                self.answer(link, |out| ServerMsg::Map { id, map }.encode(out));
+                let map = map.filter(|map| map.ver > have);
+                self.answer(link, |out| ServerMsg::encode_map(id, map.as_deref(), out));
             }
             ClientMsg::StatsWanted { id } => {
                 let stats = self.stats();

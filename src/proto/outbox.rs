@@ -22,6 +22,9 @@ pub struct Moment {
     pub unix_ms: u64,
     /// The node's memory limit is reached: refuse writes.
     pub memory_full: bool,
+    /// All partitions of the node together keep too many operations that are not done: refuse
+    /// further ones for now.
+    pub backlog_full: bool,
 }
 
 /// Where a protocol puts what it has to say. Nothing here may call back into the protocol.

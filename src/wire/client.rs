@@ -168,6 +168,16 @@ impl<'a> ClientMsg<'a> {
 }
 
 impl<'a> ServerMsg<'a> {
+    /// Appends the payload of a `Map`, without taking the map.
+    pub fn encode_map(id: u64, map: Option<&RingMap>, out: &mut Vec<u8>) {
+        out.put_u8(MAP);
+        out.put_u64(id);
+        out.put_u8(u8::from(map.is_some()));
+        if let Some(map) = map {
+            encode_map(map, out);
+        }
+    }
+
     /// Appends the payload of a `Reply`, without taking the answer.
     pub fn encode_reply(id: u64, reply: &Reply<'_>, out: &mut Vec<u8>) {
         out.put_u8(REPLY);
@@ -179,14 +189,7 @@ impl<'a> ServerMsg<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             ServerMsg::Reply { id, reply } => Self::encode_reply(*id, reply, out),
-            ServerMsg::Map { id, map } => {
-                out.put_u8(MAP);
-                out.put_u64(*id);
-                out.put_u8(u8::from(map.is_some()));
-                if let Some(map) = map {
-                    encode_map(map, out);
-                }
-            }
+            ServerMsg::Map { id, map } => Self::encode_map(*id, map.as_deref(), out),
             ServerMsg::Stats { id, stats } => {
                 out.put_u8(STATS);
                 out.put_u64(*id);

@@ -88,10 +88,7 @@ impl ControlMsg {
                 out.put_u8(MAP_WANTED);
                 out.put_u64(have.0);
             }
-            ControlMsg::MapFull(map) => {
-                out.put_u8(MAP_FULL);
-                encode_map(map, out);
-            }
+            ControlMsg::MapFull(map) => Self::encode_map_full(map, out),
             ControlMsg::MapDelta(delta) => {
                 out.put_u8(MAP_DELTA);
                 encode_delta(delta, out);
@@ -109,6 +106,12 @@ impl ControlMsg {
                 out.put_text(text);
             }
         }
+    }
+
+    /// Appends the payload of a `MapFull`, without taking the map.
+    pub fn encode_map_full(map: &RingMap, out: &mut Vec<u8>) {
+        out.put_u8(MAP_FULL);
+        encode_map(map, out);
     }
 
     /// Reads a whole payload.

@@ -289,8 +289,11 @@ impl World {
 
     /// The circumstances of an input.
     pub fn moment(&mut self) -> Moment {
-        let memory_full = self.rng.chance(self.settings.memory_full_permille);
-        Moment { now: self.now, unix_ms: self.unix_ms(), memory_full }
+        // One draw for both kinds of fullness; the second is half as frequent.
+        let (drawn, permille) = (self.rng.below(1000), self.settings.memory_full_permille);
+        let memory_full = drawn < permille;
+        let backlog_full = drawn >= 1000 - permille / 2;
+        Moment { now: self.now, unix_ms: self.unix_ms(), memory_full, backlog_full }
     }
 
     /// The wall clock, which all members share.

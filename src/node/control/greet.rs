@@ -11,6 +11,8 @@ use crate::wire::hello::{Hello, Role, Welcome};
 
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 1000;
+/// Without any connection to a peer for this long, a member looks for the others itself.
+const ISOLATED_AFTER: Duration = Duration::from_secs(2);
 /// How long a worker may take to take over a connection.
 const ATTACH_TIME: Duration = Duration::from_secs(1);
 
@@ -102,12 +104,19 @@ impl Control {
         self.heartbeat(ctx, link);
     }
 
-    /// Dials every older member to which a connection is missing.
+    /// Dials every older member to which a connection is missing. Who has lost all of them dials
+    /// the newer ones too: it may have been dropped, and would never hear of it otherwise.
     pub(super) fn dial_peers(&mut self, ctx: &mut Context, now: Nanos) {
         let Some(member) = self.shared.membership() else { return };
         let map = member.map();
         self.peers.retain(|mid, _| map.members.contains_key(mid));
-        for (mid, info) in map.members.range(..member.me) {
+        let is_alone = map.members.len() == 1;
+        if is_alone || self.peers.values().any(|peer| peer.control.is_some()) {
+            self.connected_at = now;
+        }
+        let is_isolated = now.since(self.connected_at) > ISOLATED_AFTER;
+        let others = map.members.iter().filter(|(mid, _)| **mid != member.me);
+        for (mid, info) in others.filter(|(mid, _)| **mid < member.me || is_isolated) {
             let peer = self.peers.entry(*mid).or_default();
             if now < peer.retry_at {
                 continue;

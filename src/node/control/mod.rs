@@ -115,6 +115,8 @@ pub(super) struct Control {
     started: Option<Sender<Result<()>>>,
     rng: Rng,
     next_worker: usize,
+    /// When there was a control connection to a peer last.
+    connected_at: Nanos,
     publish_at: Nanos,
     gossip_at: Nanos,
     retry_at: Nanos,
@@ -139,6 +141,7 @@ impl Control {
             started: Some(started),
             rng: Rng::new(sys::random_u64()),
             next_worker: 0,
+            connected_at: Nanos::ZERO,
             publish_at: Nanos::ZERO,
             gossip_at: Nanos::ZERO,
             retry_at: Nanos::ZERO,

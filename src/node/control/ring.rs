@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{AdminReply, CLOSE_GRACE, Control, PUBLISH_EVERY};
 use crate::base::{MemberId, Nanos, PartitionId, Status, Ver};
-use crate::net::{CloseReason, Context, Link};
+use crate::net::{CloseReason, Context, Link, sys};
 use crate::node::shared::{Membership, row};
 use crate::node::turn::Turn;
 use crate::proto::Coordinator;
@@ -29,6 +29,7 @@ impl Control {
         }
         turn.finish();
         self.shared.set_membership(Some(member));
+        self.connected_at = sys::boottime();
         self.retry_at = Nanos::ZERO;
         log::info!("member {me} of ring {}", map.cluster);
         self.report_started(Ok(()));
@@ -259,8 +260,9 @@ impl Control {
 
     pub(super) fn send_map(&self, ctx: &mut Context, link: &Arc<Link>, have: Ver) {
         let Some(map) = self.shared.membership().map(|member| member.map()) else { return };
-        if map.ver > have {
-            self.send(ctx, link, &ControlMsg::MapFull(Box::new((*map).clone())));
+        let is_news = map.ver > have;
+        if is_news && link.push_frame(|out| ControlMsg::encode_map_full(&map, out)).is_ok() {
+            ctx.flush_at_turn_end(link);
         }
     }
 

@@ -408,6 +408,10 @@ impl Lead {
         self.held.push_back((caller, bytes));
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     pub(super) fn take_held(&mut self) -> VecDeque<(Caller, Vec<u8>)> {
         self.held_bytes = 0;
         std::mem::take(&mut self.held)

@@ -366,9 +366,14 @@ impl Replica {
         self.log.entry(seq)
     }
 
-    /// Memory of its table and log, in bytes.
+    /// Memory of its table, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.table.bytes_allocated() + self.log.bytes() as u64
+        self.table.bytes_allocated()
+    }
+
+    /// Bytes of the operations that it keeps because they are not done, or not done everywhere.
+    pub fn backlog_bytes(&self) -> u64 {
+        (self.log.bytes() + self.lead.as_deref().map_or(0, Lead::held_bytes)) as u64
     }
 
     /// Counts for reports. Keys that have expired are gone for every reader, swept or not, so they

@@ -37,7 +37,12 @@ impl Outbox for Said {
 }
 
 fn at_ms(ms: u64) -> Moment {
-    Moment { now: Nanos::from_millis(ms), unix_ms: 1_000_000 + ms, memory_full: false }
+    Moment {
+        now: Nanos::from_millis(ms),
+        unix_ms: 1_000_000 + ms,
+        memory_full: false,
+        backlog_full: false,
+    }
 }
 
 fn set(members: &[MemberId]) -> ReplicaSet {
@@ -98,6 +103,23 @@ fn a_write_is_answered_when_every_in_sync_replica_holds_it() {
     ack(&mut replica, 3, 0, 1, false, &mut said);
     assert_eq!(said.replies, [(1, "Done".to_owned())]);
     assert_eq!(replica.read(b"k", || 0), Some(Some(b"v".as_slice())));
+}
+
+#[test]
+fn a_full_node_refuses_what_it_could_not_keep() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(2, &[ME, PEER], &[], &[ME, PEER]), 2, &mut said);
+    let caller = Caller { connection: 9, id: 1 };
+    let op = Op::Put { key: b"k", value: b"v", ttl_ms: 0, if_absent: false };
+    let full = Moment { backlog_full: true, ..at_ms(1) };
+    // Reconciling first, then serving: neither keeps it.
+    replica.request(full, caller, &Request::new(Ver(1), op), &mut said);
+    ack(&mut replica, 1, 0, 0, false, &mut said);
+    replica.request(full, caller, &Request::new(Ver(1), op), &mut said);
+    assert_eq!(said.replies, [(1, "Busy".to_owned()), (1, "Busy".to_owned())]);
+    assert_eq!((replica.last(), replica.backlog_bytes()), (Seq(0), 0));
+    put(&mut replica, 2, 2, b"k", &mut said);
+    assert_eq!(replica.backlog_bytes(), 2);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Replica {
                 out.reply(caller, &value_reply(self.live(at, key)));
             }
             (_, Role::Primary) => self.execute(at, caller, request, out),
-            (_, Role::Recovering) => self.hold(caller, request, out),
+            (_, Role::Recovering) => self.hold(at, caller, request, out),
             _ => return Disposition::Elsewhere(self.primary_hint()),
         }
         Disposition::Accepted
@@ -176,7 +176,7 @@ impl Replica {
 
     fn mutate(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
         if self.lead.as_ref().is_some_and(|lead| lead.goal.is_draining()) {
-            return self.hold(caller, request, out);
+            return self.hold(at, caller, request, out);
         }
         if let Some(refusal) = self.refusal(at, &request.op) {
             return out.reply(caller, &refusal);
@@ -214,7 +214,8 @@ impl Replica {
                 return Some(Reply::OutOfMemory);
             }
         }
-        let full = self.log.len() >= WINDOW_ENTRIES_MAX
+        let full = at.backlog_full
+            || self.log.len() >= WINDOW_ENTRIES_MAX
             || self.log.bytes() + op.bytes() > WINDOW_BYTES_MAX.max(op.bytes());
         full.then_some(Reply::Busy)
     }
@@ -265,9 +266,10 @@ impl Replica {
         }
     }
 
-    fn hold(&mut self, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
-        if let Some(lead) = &mut self.lead {
-            lead.hold(caller, request, out);
+    fn hold(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
+        match &mut self.lead {
+            Some(lead) if !at.backlog_full => lead.hold(caller, request, out),
+            _ => out.reply(caller, &Reply::Busy),
         }
     }
 
