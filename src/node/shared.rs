@@ -319,5 +319,10 @@ fn add_change(counter: &AtomicI64, before: u64, after: u64) {
 
 /// The row of `pid` as its replica adopts it.
 pub(super) fn row(map: &RingMap, pid: PartitionId) -> Option<MapRow<'_>> {
-    Some(MapRow { ver: map.ver, required: map.required, part: map.part(pid)? })
+    Some(MapRow {
+        ver: map.ver,
+        required: map.required,
+        coordinator: map.voters.first().copied().unwrap_or(MemberId::ZERO),
+        part: map.part(pid)?,
+    })
 }

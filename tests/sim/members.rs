@@ -433,7 +433,8 @@ impl World {
     /// A partition of a member adopts its row of a map.
     pub fn adopt_row(&mut self, mid: MemberId, pid: PartitionId, map: &RingMap) {
         let Some(part) = map.part(pid) else { return };
-        let row = MapRow { ver: map.ver, required: map.required, part };
+        let coordinator = map.voters[0];
+        let row = MapRow { ver: map.ver, required: map.required, coordinator, part };
         self.input(mid, pid, None, |replica, at, out| replica.adopt(at, row, out));
     }
 

@@ -93,7 +93,8 @@ impl Control {
         member.set_map(Arc::clone(&map));
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(member));
         // A change of what all rows share concerns all replicas.
-        let pids = changed.filter(|_| old.required == map.required);
+        let same = old.required == map.required && old.voters == map.voters;
+        let pids = changed.filter(|_| same);
         for pid in pids.unwrap_or_else(|| member.partitions().collect()) {
             turn.visit(pid, |replica, at, out| {
                 if let Some(row) = row(&map, pid) {

@@ -6,7 +6,7 @@ use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId};
 use crate::proto::{Moment, Outbox};
 use crate::wire::{EntryRef, PeerMsg};
 
-/// The acknowledgement that the next `flush` sends: one for all that came in a turn.
+/// What the next `flush` answers to one sender about one stream: once for all that came in a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     to: MemberId,
@@ -92,14 +92,14 @@ impl Replica {
     }
 
     pub(super) fn send_owed(&mut self, out: &mut dyn Outbox) {
-        let Some(owed) = self.owed.take() else { return };
-        let Owed { to, strm, cfg, matched, snap_ok, is_nack } = owed;
         let pid = self.pid;
-        let msg = match is_nack {
-            true => PeerMsg::Nack { pid, cfg, strm, have: matched },
-            false => PeerMsg::Ack { pid, cfg, strm, matched, snap_ok },
-        };
-        out.send(to, &msg);
+        for Owed { to, strm, cfg, matched, snap_ok, is_nack } in self.owed.drain(..) {
+            let msg = match is_nack {
+                true => PeerMsg::Nack { pid, cfg, strm, have: matched },
+                false => PeerMsg::Ack { pid, cfg, strm, matched, snap_ok },
+            };
+            out.send(to, &msg);
+        }
     }
 
     /// P1 to P4.
@@ -138,7 +138,7 @@ impl Replica {
         if m.cfg > self.cfg {
             let old_cfg = self.cfg;
             self.cfg = m.cfg;
-            self.owed = None;
+            self.owed.clear();
             self.step_down(old_cfg, out);
         } else if self.lead.is_some() {
             log::error!("{:?}: {from:?} claims to be primary in my configuration", self.pid);
@@ -230,20 +230,25 @@ impl Replica {
 
     fn owe_ack(&mut self, to: MemberId, strm: StreamId, matched: Seq) {
         let snap_ok = strm != StreamId::ZERO && self.complete;
-        let cfg = self.cfg;
-        match &mut self.owed {
-            Some(owed)
-                if owed.to == to && owed.strm == strm && owed.cfg == cfg && !owed.is_nack =>
-            {
-                owed.matched = owed.matched.max(matched);
-                owed.snap_ok |= snap_ok;
-            }
-            slot => *slot = Some(Owed { to, strm, cfg, matched, snap_ok, is_nack: false }),
-        }
+        self.owe(Owed { to, strm, cfg: self.cfg, matched, snap_ok, is_nack: false });
     }
 
     fn owe_nack(&mut self, to: MemberId, strm: StreamId) {
         let (cfg, matched) = (self.cfg, self.commit);
-        self.owed = Some(Owed { to, strm, cfg, matched, snap_ok: false, is_nack: true });
+        self.owe(Owed { to, strm, cfg, matched, snap_ok: false, is_nack: true });
+    }
+
+    /// A newer answer to the same sender takes the place of the older one; two acknowledgements
+    /// become one. Other senders keep theirs: a new primary and an old one may speak in one turn.
+    fn owe(&mut self, new: Owed) {
+        let same = |owed: &&mut Owed| owed.to == new.to && owed.strm == new.strm;
+        match self.owed.iter_mut().find(same) {
+            Some(owed) if owed.cfg == new.cfg && !owed.is_nack && !new.is_nack => {
+                owed.matched = owed.matched.max(new.matched);
+                owed.snap_ok |= new.snap_ok;
+            }
+            Some(owed) => *owed = new,
+            None => self.owed.push(new),
+        }
     }
 }

@@ -462,7 +462,7 @@ impl super::Replica {
         }
         self.role = super::Role::Recovering;
         self.incoming = None;
-        self.owed = None;
+        self.owed.clear();
         self.stopped = None;
         lead.reconciled_at = self.log.last();
         let nobody_before = self.part.pcfg == Cfg::ZERO;

@@ -61,6 +61,8 @@ pub struct MapRow<'a> {
     pub ver: Ver,
     /// Copies that a write needs.
     pub required: u8,
+    /// Who decides about proposals.
+    pub coordinator: MemberId,
     /// The row.
     pub part: &'a Part,
 }
@@ -97,6 +99,7 @@ pub struct Replica {
     cfg: Cfg,
     map_ver: Ver,
     required: u8,
+    coordinator: MemberId,
     part: Part,
     table: Table,
     log: Log,
@@ -106,8 +109,8 @@ pub struct Replica {
     lid: LearnerId,
     incoming: Option<Box<Incoming>>,
     lead: Option<Box<Lead>>,
-    /// The acknowledgement that the next `flush` sends.
-    owed: Option<follow::Owed>,
+    /// The acknowledgements that the next `flush` sends.
+    owed: Vec<follow::Owed>,
     /// What I told the new primary when I stopped serving, in case it has to be told again.
     stopped: Option<Stopped>,
     /// What an old primary told me before I adopted the row that makes me its successor.
@@ -132,6 +135,7 @@ impl Replica {
             cfg: Cfg::ZERO,
             map_ver: Ver::ZERO,
             required: 1,
+            coordinator: MemberId::ZERO,
             part: Part::default(),
             table: Table::new(),
             log: Log::default(),
@@ -141,7 +145,7 @@ impl Replica {
             lid: LearnerId::ZERO,
             incoming: None,
             lead: None,
-            owed: None,
+            owed: Vec::new(),
             stopped: None,
             handed: None,
             moved_in: (0, 0),
@@ -173,8 +177,14 @@ impl Replica {
         } else if !is_newer_learner {
             self.follow_row(part, my_lid);
         }
+        let is_new_coordinator = row.coordinator != self.coordinator;
+        self.coordinator = row.coordinator;
         if let Some(lead) = &mut self.lead {
             lead.keep_listed_streams(&self.part);
+            if is_new_coordinator {
+                // What was proposed to the old one may be lost with it.
+                lead.goal.forget_proposal();
+            }
         }
         self.advance(at, out);
     }
@@ -253,7 +263,7 @@ impl Replica {
         self.commit = Seq::ZERO;
         self.complete = false;
         self.incoming = None;
-        self.owed = None;
+        self.owed.clear();
     }
 
     /// A2, A5: whatever I was, I am not primary in this configuration.

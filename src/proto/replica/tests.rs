@@ -62,7 +62,7 @@ fn part(cfg: u64, isr: &[MemberId], learners: &[(MemberId, u64)], goal: &[Member
 }
 
 fn adopt(replica: &mut Replica, ver: u64, required: u8, part: &Part, said: &mut Said) {
-    replica.adopt(at_ms(0), MapRow { ver: Ver(ver), required, part }, said);
+    replica.adopt(at_ms(0), MapRow { ver: Ver(ver), required, coordinator: ME, part }, said);
     replica.flush(at_ms(0), said);
     replica.check_invariants().unwrap();
 }
@@ -310,4 +310,51 @@ fn a_backup_refuses_an_old_primary_and_cuts_only_once() {
     replica.flush(at_ms(6), &mut said);
     let answer = said.sent.iter().map(|(_, bytes)| PeerMsg::decode(bytes)).next_back();
     assert!(matches!(answer, Some(Ok(PeerMsg::Nack { cfg: Cfg(3), .. }))), "{answer:?}");
+}
+
+/// The new primary reconciles in the same turn in which a last word of the old one arrives: if the
+/// answer to the one took the place of the other, the new one would wait for a retry.
+#[test]
+fn each_sender_of_a_turn_is_answered() {
+    let mut said = Said::default();
+    let mut replica = learner(&mut said);
+    snapshot(&mut replica, 8, &[], &mut said);
+    let end = PeerMsg::SnapEnd { pid: PID, strm: StreamId(8), count: 1 };
+    replica.receive(at_ms(2), ME, &end, &mut said);
+    replica.flush(at_ms(2), &mut said);
+    said.sent.clear();
+    let append = |cfg: u64, sync: bool| PeerMsg::Append {
+        pid: PID,
+        cfg: Cfg(cfg),
+        strm: StreamId::ZERO,
+        sync,
+        prev: Seq(9),
+        prev_ecfg: Cfg::ZERO,
+        commit: Seq(9),
+        last: Seq(9),
+        entries: vec![],
+    };
+    replica.receive(at_ms(3), MemberId(3), &append(3, true), &mut said);
+    replica.receive(at_ms(3), ME, &append(2, false), &mut said);
+    replica.flush(at_ms(3), &mut said);
+    let answered: Vec<MemberId> = said.sent.iter().map(|(to, _)| *to).collect();
+    assert_eq!(answered, [MemberId(3), ME]);
+}
+
+/// A proposal that the old coordinator did not decide is made again as soon as the map names a
+/// new one.
+#[test]
+fn a_new_coordinator_hears_at_once_what_is_wanted() {
+    let mut said = Said::default();
+    let row = part(2, &[ME, PEER], &[], &[ME]);
+    let mut replica = primary(&row, 1, &mut said);
+    let remove = Command::Remove { pid: PID, cfg: Cfg(2), mid: PEER };
+    assert_eq!(said.proposed, [remove.clone()]);
+    replica.flush(at_ms(1), &mut said);
+    assert_eq!(said.proposed.len(), 1);
+    let heir = MemberId(7);
+    let row = MapRow { ver: Ver(3), required: 1, coordinator: heir, part: &row };
+    replica.adopt(at_ms(2), row, &mut said);
+    replica.flush(at_ms(2), &mut said);
+    assert_eq!(said.proposed, [remove.clone(), remove]);
 }
