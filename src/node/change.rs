@@ -18,6 +18,8 @@ use crate::net::sys::boottime;
 use crate::ring::{MemberState, RingMap};
 use crate::wire::ClientMsg;
 
+/// How long a dropped node may take to notice it.
+const STAND_BY_TIME: Duration = Duration::from_secs(1);
 /// Between two looks at the ring map.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long one look waits for a member that does not answer.
@@ -82,7 +84,13 @@ pub(super) fn drop_node(
         return Ok(());
     }
     let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
-    watch.wait_moved(options.on_progress, Some((mid, held)), |map| !map.members.contains_key(&mid))
+    watch.wait_moved(options.on_progress, Some((mid, held)), |map| {
+        !map.members.contains_key(&mid)
+    })?;
+    match before.members.get(&mid) {
+        Some(member) => watch.wait_standing_by(&member.addr),
+        None => Ok(()),
+    }
 }
 
 /// Waits until nothing moves and every partition has the copies it should have.
@@ -205,6 +213,23 @@ impl<'s> Watch<'s> {
             self.pause()?;
             self.look()?;
         }
+    }
+
+    /// Waits until the node at `address` has heard that it was dropped, and has told its clients:
+    /// it may be ended then without any of their operations becoming unknown. One that does not
+    /// answer is not waited for.
+    fn wait_standing_by(&mut self, address: &str) -> Result<()> {
+        let until = self.until.min(boottime() + STAND_BY_TIME);
+        let source = self.source;
+        while boottime() < until {
+            self.asker.forget(address);
+            let greeting = self.asker.greet(address, until, &|| source.check_open());
+            if greeting.is_err() || greeting.is_ok_and(|greeting| greeting.cluster.0 == 0) {
+                return source.check_open();
+            }
+            self.pause()?;
+        }
+        Ok(())
     }
 
     fn pause(&self) -> Result<()> {

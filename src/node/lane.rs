@@ -100,8 +100,16 @@ impl Lane {
         }
         let peers = &mut self.peers;
         self.lanes.wait(Duration::ZERO, |link, event| {
-            if let (LaneEvent::Closed(_), Some(peer)) = (event, peer_at(peers, link)) {
-                peer.disconnect();
+            // Nothing is under way, so a frame is a goodbye, or a late answer of no use any more.
+            match (event, peer_at(peers, link)) {
+                (LaneEvent::Closed(_), Some(peer)) => drop(peer.disconnect()),
+                (LaneEvent::Frame(frame), Some(peer)) if peer.greeted => {
+                    if matches!(ServerMsg::decode(frame), Ok(ServerMsg::Goodbye)) {
+                        peer.disconnect();
+                        link.close(CloseReason::Local("the node has left the ring".into()));
+                    }
+                }
+                _ => {}
             }
         })?;
         for peer in peers.iter_mut().filter(|peer| !map.members.contains_key(&peer.mid)) {
@@ -306,11 +314,15 @@ impl Transport for Session<'_> {
         lanes.wait(wait_max, |link, event| {
             let Some(peer) = peer_at(peers, link) else { return };
             match event {
-                LaneEvent::Frame(frame) if peer.greeted => {
-                    if answer(frame, slots, report).is_err() {
-                        link.close(CloseReason::Local("a malformed message".into()));
+                LaneEvent::Frame(frame) if peer.greeted => match answer(frame, slots, report) {
+                    Ok(Heard::Answer) => {}
+                    Ok(Heard::Goodbye) => {
+                        peer.disconnect();
+                        lose(slots, link.tag() as usize, false, report);
+                        link.close(CloseReason::Local("the node has left the ring".into()));
                     }
-                }
+                    Err(_) => link.close(CloseReason::Local("a malformed message".into())),
+                },
                 LaneEvent::Frame(frame) => peer.welcome(frame, link, client.cluster()),
                 LaneEvent::Closed(_) => {
                     let sent = peer.greeted;
@@ -380,14 +392,25 @@ fn answer(
     frame: &[u8],
     slots: &mut [Slot],
     report: &mut dyn FnMut(usize, Event<'_>),
-) -> Decoded<()> {
-    let ServerMsg::Reply { id, reply } = ServerMsg::decode(frame)? else { return Ok(()) };
+) -> Decoded<Heard> {
+    let (id, reply) = match ServerMsg::decode(frame)? {
+        ServerMsg::Reply { id, reply } => (id, reply),
+        ServerMsg::Goodbye => return Ok(Heard::Goodbye),
+        _ => return Ok(Heard::Answer), // Nobody asked for it on this connection.
+    };
     let (number, tag) = ((id >> 32) as u32, (id & u64::from(u32::MAX)) as usize);
     if let Some(slot) = slots.get_mut(tag).filter(|slot| number != 0 && slot.number == number) {
         *slot = Slot::default();
         report(tag, Event::Reply(&reply));
     }
-    Ok(())
+    Ok(Heard::Answer)
+}
+
+/// What a frame of a node was.
+enum Heard {
+    Answer,
+    /// The node has left the ring: what it has not answered was not executed.
+    Goodbye,
 }
 
 /// Reports what was under way on a connection that is gone.

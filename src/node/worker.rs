@@ -26,13 +26,31 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum WorkerInput {
     /// Serve this connection of a client.
     Client(Detached),
+    /// The node has left this membership: take leave of its clients.
+    Farewell(Arc<Membership>),
     /// Serve this data connection of the member, in the membership of that id.
     Peer { connection: Detached, mid: MemberId, me: MemberId },
 }
 
-/// What `Link::tag` says of a worker's connection: 0 for a client, else the peer's id.
-fn peer_of(link: &Link) -> Option<MemberId> {
-    Some(MemberId(link.tag())).filter(|mid| *mid != MemberId::ZERO)
+/// What `Link::tag` says of a worker's connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Client,
+    /// A client that was told goodbye: nothing of it is heard any more.
+    Former,
+    Peer(MemberId),
+}
+
+impl Kind {
+    const FORMER: u64 = u64::MAX;
+
+    fn of(link: &Link) -> Self {
+        match link.tag() {
+            0 => Kind::Client,
+            Self::FORMER => Kind::Former,
+            mid => Kind::Peer(MemberId(mid)),
+        }
+    }
 }
 
 pub(super) struct Worker {
@@ -108,6 +126,24 @@ impl Worker {
         let Some(turn) = self.turn() else { return };
         for pid in member.partitions() {
             turn.visit(pid, |replica, _, _| replica.peer_connected(mid));
+        }
+    }
+
+    /// Answers what was passed on, and tells this loop's clients that whatever is not answered now
+    /// was not executed. They are deaf ears from then on, for the node may join a ring again.
+    fn say_farewell(&mut self, ctx: &mut Context, member: Arc<Membership>) {
+        self.finish_turn();
+        let mut turn = Turn::new(Arc::clone(&self.shared), member);
+        turn.fail_routes(self.shared.routes.close_all());
+        turn.finish();
+        let clients: Vec<Arc<Link>> =
+            ctx.links().filter(|link| Kind::of(link) == Kind::Client).cloned().collect();
+        for link in clients {
+            link.set_tag(Kind::FORMER);
+            self.shared.targets.write().remove(&link.id().0);
+            if link.push_frame(|out| ServerMsg::Goodbye.encode(out)).is_ok() {
+                ctx.flush_at_turn_end(&link);
+            }
         }
     }
 
@@ -262,16 +298,17 @@ impl Handler for Worker {
     }
 
     fn on_frame(&mut self, _: &mut Context, link: &Arc<Link>, frame: &[u8]) -> Flow {
-        match peer_of(link) {
-            Some(mid) => self.on_peer(mid, link, frame),
-            None => self.on_client(link, frame),
+        match Kind::of(link) {
+            Kind::Client => self.on_client(link, frame),
+            Kind::Peer(mid) => self.on_peer(mid, link, frame),
+            Kind::Former => Flow::Continue,
         }
     }
 
     fn on_closed(&mut self, _: &mut Context, link: &Arc<Link>, reason: CloseReason) {
         let ConnId(id) = link.id();
         self.shared.targets.write().remove(&id);
-        let Some(mid) = peer_of(link) else { return };
+        let Kind::Peer(mid) = Kind::of(link) else { return };
         log::info!("data connection to member {mid} closed: {reason}");
         let Some(member) = self.shared.membership() else { return };
         if member.forget_peer(mid, link) {
@@ -284,6 +321,7 @@ impl Handler for Worker {
         while let Ok(input) = self.inputs.try_recv() {
             match input {
                 WorkerInput::Client(connection) => self.add_client(ctx, connection),
+                WorkerInput::Farewell(member) => self.say_farewell(ctx, member),
                 WorkerInput::Peer { connection, mid, me } => {
                     self.add_peer(ctx, connection, mid, me);
                 }

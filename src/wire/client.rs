@@ -97,6 +97,9 @@ pub enum ServerMsg<'a> {
         /// The sentence that goes with it.
         text: &'a str,
     },
+    /// The node has left its ring. What it has not answered on this connection was not executed,
+    /// and nothing that comes over it any more will be.
+    Goodbye,
 }
 
 const REQUEST: u8 = 0x10;
@@ -108,6 +111,7 @@ const REPLY: u8 = 0x18;
 const MAP: u8 = 0x19;
 const STATS: u8 = 0x1A;
 const OUTCOME: u8 = 0x1B;
+const GOODBYE: u8 = 0x1C;
 
 impl<'a> ClientMsg<'a> {
     /// Appends the message's payload.
@@ -211,6 +215,7 @@ impl<'a> ServerMsg<'a> {
                 out.put_u32(*status as u32);
                 out.put_text(text);
             }
+            ServerMsg::Goodbye => out.put_u8(GOODBYE),
         }
     }
 
@@ -233,6 +238,7 @@ impl<'a> ServerMsg<'a> {
                 status: r.u32("status")? as i32,
                 text: r.text("text")?,
             },
+            GOODBYE => ServerMsg::Goodbye,
             _ => return Err(DecodeError("server message type")),
         };
         r.finish()?;

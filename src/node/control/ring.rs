@@ -7,6 +7,7 @@ use crate::base::{MemberId, Nanos, PartitionId, Status, Ver};
 use crate::net::{CloseReason, Context, Link, sys};
 use crate::node::shared::{Membership, row};
 use crate::node::turn::Turn;
+use crate::node::worker::WorkerInput;
 use crate::proto::Coordinator;
 use crate::ring::{MapDelta, RingMap};
 use crate::wire::{Applied, Command, ControlMsg, Rejection};
@@ -39,10 +40,12 @@ impl Control {
     pub(super) fn leave_ring(&mut self, ctx: &mut Context) {
         let Some(member) = self.shared.membership() else { return };
         log::info!("member {} has left ring {}", member.me, member.map().cluster);
-        let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(&member));
-        turn.fail_routes(self.shared.routes.close_all());
-        turn.finish();
         self.shared.set_membership(None);
+        for worker in self.shared.workers.get().into_iter().flatten() {
+            // A full queue costs its clients only the proof that nothing of theirs was executed.
+            let _ = worker.inputs.try_send(WorkerInput::Farewell(Arc::clone(&member)));
+            worker.waker.wake();
+        }
         self.coordinator = None;
         self.close_soon(ctx.now(), member.peer_links());
         for (_, peer) in std::mem::take(&mut self.peers) {

@@ -233,6 +233,20 @@ fn a_write_whose_connection_breaks_is_unknown_and_a_read_goes_elsewhere() {
     assert_eq!(fakes.requests(1), 1);
 }
 
+/// The node that a write was sent to has left the ring: that is proof, and the write goes on.
+#[test]
+fn a_write_that_meets_a_goodbye_is_executed_elsewhere() {
+    let leaving: Box<Script> = Box::new(|_, _, out| {
+        frame(out, |out| ServerMsg::Goodbye.encode(out));
+        true
+    });
+    let fakes = Fakes::start(vec![leaving, obliging()]);
+    let client = fakes.client(0);
+    fakes.change(|map| map.parts[0].primary = MemberId(2));
+    assert!(run(&client, Lookup::Direct, PUT, PATIENCE).is_ok());
+    assert_eq!((fakes.requests(0), fakes.requests(1)), (1, 1));
+}
+
 #[test]
 fn what_was_never_sent_is_unavailable_and_not_unknown() {
     let fakes = Fakes::start(vec![obliging()]);

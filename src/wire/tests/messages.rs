@@ -276,6 +276,7 @@ pub fn server_message() -> impl Strategy<Value = ServerMsg<'static>> {
         1 => (number(), stats()).prop_map(|(id, stats)| ServerMsg::Stats { id, stats }),
         1 => (number(), any::<i32>(), text())
             .prop_map(|(id, status, text)| ServerMsg::Outcome { id, status, text }),
+        1 => Just(ServerMsg::Goodbye),
     ]
 }
 

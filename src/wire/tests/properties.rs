@@ -118,7 +118,7 @@ fn the_generators_reach_every_variant() {
     assert_eq!(count(Kind::Hello), 4);
     assert_eq!(count(Kind::Welcome), 2);
     assert_eq!(count(Kind::Client), operations + 4);
-    assert_eq!(count(Kind::Server), replies + 3);
+    assert_eq!(count(Kind::Server), replies + 4);
     assert_eq!(count(Kind::Control), commands + 6);
     assert_eq!(count(Kind::Peer), operations + replies + 7);
 }
