@@ -349,7 +349,7 @@ fn a_new_coordinator_hears_at_once_what_is_wanted() {
     let row = part(2, &[ME, PEER], &[], &[ME]);
     let mut replica = primary(&row, 1, &mut said);
     let remove = Command::Remove { pid: PID, cfg: Cfg(2), mid: PEER };
-    assert_eq!(said.proposed, [remove.clone()]);
+    assert_eq!(said.proposed, std::slice::from_ref(&remove));
     replica.flush(at_ms(1), &mut said);
     assert_eq!(said.proposed.len(), 1);
     let heir = MemberId(7);
