@@ -124,7 +124,7 @@ pub struct WriteOptions {
 pub struct ScanOptions {
     /// Deadline of each page; `None` takes the handle's.
     pub timeout: Option<Duration>,
-    /// Only keys that begin with this; empty is all.
+    /// Only keys that begin with this; empty is all. At most 4 KiB, as a key.
     pub prefix: Vec<u8>,
     /// Leave the values out.
     pub keys_only: bool,

@@ -157,6 +157,12 @@ impl Ring {
     /// Walks over the ring. Every key that is there during the whole walk is seen at least once;
     /// a key written meanwhile may be seen or not, and rarely twice. No order.
     pub fn scan(&self, options: ScanOptions) -> Result<Scan> {
+        if options.prefix.len() > KEY_BYTES_MAX {
+            return Err(Error::new(
+                Status::KeyTooLarge,
+                format!("a prefix has at most {KEY_BYTES_MAX} bytes, as keys have"),
+            ));
+        }
         Scan::new(self.clone(), options)
     }
 

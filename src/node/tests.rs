@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::drive::{drive, refusal};
 use super::local::Node;
-use super::{Lookup, NodeConfig, Start};
+use super::{Lookup, NodeConfig, Ring, ScanOptions, Start};
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::{Error, Result, Rng, Status};
 use crate::ring::Params;
 use crate::wire::{Op, Reply};
@@ -88,4 +89,14 @@ fn a_ring_of_one_needs_nobody() {
     let results = run(&node, &[put(b"k", b"v"), Op::Get { key: b"k" }, Op::Delete { key: b"k" }]);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(node.read(b"k", &mut |value: &[u8]| value.to_vec()), Some(None));
+}
+
+#[test]
+fn a_scan_whose_prefix_is_no_beginning_of_a_key_is_refused() {
+    let ring = Ring::start(config(Start::Create)).unwrap();
+    let scan = |bytes| ring.scan(ScanOptions { prefix: vec![b'p'; bytes], ..Default::default() });
+    for bytes in [KEY_BYTES_MAX + 1, 70_000] {
+        assert_eq!(scan(bytes).map(|_| ()).unwrap_err().status(), Status::KeyTooLarge);
+    }
+    assert_eq!(scan(KEY_BYTES_MAX).unwrap().next_page(), Ok(None));
 }
