@@ -1211,8 +1211,8 @@ ringkv_status ringkv_delete_many(ringkv_t *ring,
  * `options` and the prefix in it are borrowed for the call; NULL stands for the defaults. On
  * success `*out_scan` is yours: end it with `ringkv_scan_close`. Any thread. Does not block.
  *
- * `RINGKV_INVALID_ARGUMENT`, `RINGKV_UNSUPPORTED`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since
- * 0.1.
+ * `RINGKV_KEY_TOO_LARGE` for a prefix of more than 4 KiB, `RINGKV_INVALID_ARGUMENT`,
+ * `RINGKV_UNSUPPORTED`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
  */
 RINGKV_API
 RINGKV_WARN_UNUSED

@@ -29,8 +29,8 @@ static SCANS: Table<Arc<Mutex<Walk>>> = Table::new(2, "scan handle");
 /// `options` and the prefix in it are borrowed for the call; NULL stands for the defaults. On
 /// success `*out_scan` is yours: end it with `ringkv_scan_close`. Any thread. Does not block.
 ///
-/// `RINGKV_INVALID_ARGUMENT`, `RINGKV_UNSUPPORTED`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since
-/// 0.1.
+/// `RINGKV_KEY_TOO_LARGE` for a prefix of more than 4 KiB, `RINGKV_INVALID_ARGUMENT`,
+/// `RINGKV_UNSUPPORTED`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringkv_scan_open(
