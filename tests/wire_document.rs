@@ -123,8 +123,8 @@ mod wire {
         }
         let missing: Vec<_> = wanted.iter().filter(|row| !page.contains(*row)).collect();
         assert!(missing.is_empty(), "{missing:#?}");
-        // Two of the handshake, 10 + 9 + 7 types, 6 operations, 14 replies, 13 commands.
-        assert_eq!(wanted.len(), 61);
+        // Two of the handshake, 10 + 11 + 8 types, 6 operations, 14 replies, 15 commands.
+        assert_eq!(wanted.len(), 66);
     }
 
     fn grouped(number: usize) -> String {

@@ -170,7 +170,7 @@ impl Node {
         let shared = &self.0.shared;
         let member = shared.membership()?;
         let replica = member.replica(member.hasher.partition(key))?.lock();
-        let value = replica.read(key, sys::unix_millis)?;
+        let value = replica.read(key, sys::boottime, sys::unix_millis)?;
         Some(value.map(f))
     }
 }

@@ -183,7 +183,7 @@ fn shares_of(
     map: &RingMap,
     parts: impl Iterator<Item = (Option<MemberId>, ReplicaSet)>,
 ) -> Vec<Share> {
-    let alive = map.members.iter().filter(|(_, member)| member.state != MemberState::Down);
+    let alive = map.members.iter().filter(|(_, member)| !member.is_dead());
     let mut shares: Vec<Share> = alive
         .map(|(mid, member)| Share {
             mid: *mid,

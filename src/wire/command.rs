@@ -41,6 +41,16 @@ pub enum Command {
         /// Whom.
         mid: MemberId,
     },
+    /// A member that was taken for dead is there again, with nothing that counts.
+    Up {
+        /// Whom.
+        mid: MemberId,
+    },
+    /// A member has been dead for long: its copies are made elsewhere.
+    Away {
+        /// Whom.
+        mid: MemberId,
+    },
     /// A member holds nothing any more and is forgotten.
     Gone {
         /// Whom.
@@ -175,6 +185,8 @@ impl Command {
                 out.put_u8(*copies);
             }
             Command::MoveCoordinator { to } => one(13, *to, out),
+            Command::Up { mid } => one(14, *mid, out),
+            Command::Away { mid } => one(15, *mid, out),
         }
     }
 
@@ -208,6 +220,8 @@ impl Command {
             11 => Command::Reset { pid: PartitionId(r.u32("pid")?) },
             12 => Command::SetRequired { copies: r.u8("copies")? },
             13 => Command::MoveCoordinator { to: MemberId(r.u64("mid")?) },
+            14 => Command::Up { mid: MemberId(r.u64("mid")?) },
+            15 => Command::Away { mid: MemberId(r.u64("mid")?) },
             _ => return Err(DecodeError("command")),
         })
     }

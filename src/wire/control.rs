@@ -3,13 +3,14 @@
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::command::Command;
 use super::map::{decode_delta, decode_map, encode_delta, encode_map};
+use crate::base::limits::MEMBERS_MAX;
 use crate::base::{MemberId, Nanos, Ver};
 use crate::ring::{MapDelta, RingMap};
 
 /// A message of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlMsg {
-    /// I am alive; my map is this new. `want` asks for a lease (none is given yet).
+    /// I am alive; my map is this new.
     Heartbeat {
         /// The sender's clock when it was sent.
         sent_at: Nanos,
@@ -17,6 +18,9 @@ pub enum ControlMsg {
         map_ver: Ver,
         /// Asks for a lease.
         want: bool,
+        /// The configuration and the term in which the sender leads the coordinator; zero if it
+        /// does not.
+        leads: (Ver, u64),
     },
     /// The answer to a heartbeat.
     HeartbeatAck {
@@ -56,6 +60,8 @@ pub enum ControlMsg {
         /// The sentence that goes with it.
         text: String,
     },
+    /// To the leader of the coordinator: the sender cannot hear these members.
+    Suspect(Vec<MemberId>),
 }
 
 const HEARTBEAT: u8 = 0x40;
@@ -65,17 +71,19 @@ const MAP_FULL: u8 = 0x43;
 const MAP_DELTA: u8 = 0x44;
 const SUBMIT: u8 = 0x45;
 const SUBMITTED: u8 = 0x46;
-// 0x47 and above: suspicion and the consensus group, which come with crash safety.
+const SUSPECT: u8 = 0x47;
 
 impl ControlMsg {
     /// Appends the payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            ControlMsg::Heartbeat { sent_at, map_ver, want } => {
+            ControlMsg::Heartbeat { sent_at, map_ver, want, leads } => {
                 out.put_u8(HEARTBEAT);
                 out.put_u64(sent_at.0);
                 out.put_u64(map_ver.0);
                 out.put_u8(u8::from(*want));
+                out.put_u64(leads.0.0);
+                out.put_u64(leads.1);
             }
             ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant } => {
                 out.put_u8(HEARTBEAT_ACK);
@@ -105,6 +113,11 @@ impl ControlMsg {
                 out.put_u32(*status as u32);
                 out.put_text(text);
             }
+            ControlMsg::Suspect(members) => {
+                out.put_u8(SUSPECT);
+                out.put_count(members.len());
+                members.iter().for_each(|mid| out.put_u64(mid.0));
+            }
         }
     }
 
@@ -122,6 +135,7 @@ impl ControlMsg {
                 sent_at: Nanos(r.u64("sent_at")?),
                 map_ver: Ver(r.u64("map_ver")?),
                 want: r.bool("want")?,
+                leads: (Ver(r.u64("leads")?), r.u64("term")?),
             },
             HEARTBEAT_ACK => ControlMsg::HeartbeatAck {
                 echo: Nanos(r.u64("echo")?),
@@ -139,6 +153,14 @@ impl ControlMsg {
                 status: r.u32("status")? as i32,
                 text: r.text("text")?.to_owned(),
             },
+            SUSPECT => {
+                let count = r.bounded_count(8, MEMBERS_MAX, "suspects")?;
+                let mut members = Vec::with_capacity(count);
+                for _ in 0..count {
+                    members.push(MemberId(r.u64("suspect")?));
+                }
+                ControlMsg::Suspect(members)
+            }
             _ => return Err(DecodeError("control message type")),
         };
         r.finish()?;

@@ -124,6 +124,7 @@ fn encode_params(params: &Params, out: &mut Vec<u8>) {
     out.put_u8(params.copies);
     out.put_u8(params.min_insync);
     out.put_u32(params.value_bytes_max);
+    out.put_u8(u8::from(params.leases));
 }
 
 fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
@@ -144,6 +145,7 @@ fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
         copies: r.u8("copies")?,
         min_insync: r.u8("min_insync")?,
         value_bytes_max: r.u32("value_bytes_max")?,
+        leases: r.bool("leases")?,
     };
     let sound = params.partitions.is_power_of_two()
         && params.partitions <= PARTITIONS_MAX
@@ -183,6 +185,7 @@ fn encode_members(members: &BTreeMap<MemberId, Member>, out: &mut Vec<u8>) {
             MemberState::Up => 0,
             MemberState::Down => 1,
             MemberState::Leaving => 2,
+            MemberState::Away => 3,
         });
     }
 }
@@ -210,6 +213,7 @@ fn decode_members(r: &mut Reader<'_>) -> Decoded<BTreeMap<MemberId, Member>> {
                 0 => MemberState::Up,
                 1 => MemberState::Down,
                 2 => MemberState::Leaving,
+                3 => MemberState::Away,
                 _ => return Err(DecodeError("state")),
             },
         };

@@ -138,11 +138,13 @@ impl World {
         let room = self.room(mid);
         let node = self.nodes.get_mut(&mid)?;
         let replica = node.replicas.get_mut(pid.0 as usize)?;
-        let mut out = Collector { room, ..Collector::default() };
+        let leases = std::mem::take(&mut node.leases);
+        let mut out = Collector { room, leases, ..Collector::default() };
         let was = replica.role();
         let result = handle(replica, at, &mut out);
+        node.leases = std::mem::take(&mut out.leases);
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
-        let check = self.oracle.observe(pid, mid, replica, msg);
+        let check = self.oracle.observe(pid, mid, replica, msg, self.now);
         node.dirty.insert(pid.0 as usize);
         self.require(check);
         let check = self.oracle.check_copies(pid, &self.truth);
@@ -182,7 +184,8 @@ impl World {
         let at = self.moment();
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.turn_due = false;
-        let mut out = Collector { room, ..Collector::default() };
+        let leases = std::mem::take(&mut node.leases);
+        let mut out = Collector { room, leases, ..Collector::default() };
         let mut streaming = Vec::new();
         for pid in std::mem::take(&mut node.dirty) {
             let replica = &mut node.replicas[pid];
@@ -191,10 +194,11 @@ impl World {
                 streaming.push(pid);
             }
             let pid = PartitionId(pid as u32);
-            if let Err(why) = self.oracle.observe(pid, mid, replica, None) {
+            if let Err(why) = self.oracle.observe(pid, mid, replica, None, self.now) {
                 self.violation.get_or_insert(why);
             }
         }
+        node.leases = std::mem::take(&mut out.leases);
         let wait = !streaming.is_empty();
         node.dirty.extend(streaming);
         self.emit(mid, out);
@@ -357,7 +361,9 @@ impl World {
         let (sent_at, map_ver) = (self.now, self.map_ver(mid));
         let others = node.map.iter().flat_map(|map| map.members.keys().copied());
         for other in others.filter(|other| *other != mid).collect::<Vec<_>>() {
-            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
+            let want = self.nodes.get(&mid).is_some_and(|node| node.leases.wants(other, self.now));
+            let leads = (Ver::ZERO, 0);
+            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want, leads });
         }
         let period = Duration::from_millis(self.settings.heartbeat_ms);
         self.after(period, Event::Heartbeat(mid));
@@ -371,7 +377,21 @@ impl World {
         let Some(node) = self.nodes.get(&mid) else { return };
         let deaf = self.now < node.deaf_until;
         let map = node.map.clone();
+        if let ControlMsg::Heartbeat { sent_at: echo, want: true, .. } = msg {
+            let (now, map_ver) = (self.now, self.map_ver(mid));
+            let Some(node) = self.nodes.get_mut(&mid) else { return };
+            let epoch = node.leases.give(from, now);
+            self.control(
+                mid,
+                from,
+                &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: true },
+            );
+        }
         match msg {
+            ControlMsg::HeartbeatAck { echo, epoch, grant: true, .. } => {
+                let Some(node) = self.nodes.get_mut(&mid) else { return };
+                node.leases.receive(from, echo, epoch);
+            }
             ControlMsg::Heartbeat { map_ver, .. } if map_ver > self.map_ver(mid) => {
                 self.control(mid, from, &ControlMsg::MapWanted { have: self.map_ver(mid) });
             }
@@ -405,6 +425,9 @@ impl World {
         }
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.map = Some(map.clone());
+        node.leases.hear_of(map.epoch);
+        let promised_until = node.leases.promised_until();
+        node.following.insert(map.ver, (node.replicas.len(), map.epoch));
         self.note(|_| format!("{mid:?} adopts {:?}", map.ver));
         let node = self.nodes.get_mut(&mid).expect("it was there a moment ago");
         let decides = node.coordinator.as_ref().is_some_and(Coordinator::is_active);
@@ -421,21 +444,40 @@ impl World {
         }
         for pid in self.partitions() {
             match self.settings.adopt_lag_us {
-                0 => self.adopt_row(mid, pid, &map),
+                0 => self.adopt_row(mid, pid, &map, promised_until),
                 lag => {
                     let span = Duration::from_micros(self.rng.below(lag));
-                    self.after(span, Event::Adopt { mid, pid, map: map.clone() });
+                    self.after(span, Event::Adopt { mid, pid, map: map.clone(), promised_until });
                 }
             }
         }
     }
 
     /// A partition of a member adopts its row of a map.
-    pub fn adopt_row(&mut self, mid: MemberId, pid: PartitionId, map: &RingMap) {
+    pub fn adopt_row(
+        &mut self,
+        mid: MemberId,
+        pid: PartitionId,
+        map: &RingMap,
+        promised_until: Nanos,
+    ) {
         let Some(part) = map.part(pid) else { return };
-        let coordinator = map.voters[0];
-        let row = MapRow { ver: map.ver, required: map.required, coordinator, part };
+        let row = MapRow {
+            ver: map.ver,
+            required: map.required,
+            leases: map.params.leases,
+            promised_until,
+            part,
+        };
         self.input(mid, pid, None, |replica, at, out| replica.adopt(at, row, out));
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        if let Some((left, _)) = node.following.get_mut(&map.ver) {
+            *left -= 1;
+        }
+        // T2: leases count by the maps that every partition follows, the earlier ones first.
+        while let Some(first) = node.following.first_entry().filter(|first| first.get().0 == 0) {
+            node.leases.follow(first.remove().1);
+        }
     }
 
     /// Sends a command to the coordinator that this member knows of.

@@ -42,7 +42,7 @@ pub enum Event {
     /// A member tells the others how new its map is.
     Heartbeat(MemberId),
     /// A partition of a member adopts a map.
-    Adopt { mid: MemberId, pid: PartitionId, map: Rc<RingMap> },
+    Adopt { mid: MemberId, pid: PartitionId, map: Rc<RingMap>, promised_until: Nanos },
     /// A member goes on after a pause.
     Resume(MemberId),
     /// A client looks at what it is waiting for. Ignored if the client has moved on.
@@ -355,7 +355,9 @@ impl World {
             Event::Turn(mid) => self.turn(mid),
             Event::Tick(mid) => self.tick(mid),
             Event::Heartbeat(mid) => self.heartbeat(mid),
-            Event::Adopt { mid, pid, map } => self.adopt_row(mid, pid, &map),
+            Event::Adopt { mid, pid, map, promised_until } => {
+                self.adopt_row(mid, pid, &map, promised_until);
+            }
             Event::Resume(mid) => self.resume(mid),
             Event::Wake { client, token } => self.client_wakes(client, token),
             Event::Fault => self.random_fault(),

@@ -5,10 +5,12 @@
 //! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
 //!
 //! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
-//! following the map and running the coordinator, `join.rs` becoming a member.
+//! following the map and running the coordinator, `pulse.rs` heartbeats and who is alive, `join.rs`
+//! becoming a member.
 
 mod greet;
 mod join;
+mod pulse;
 mod ring;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,13 +27,15 @@ use crate::net::{
     ListenerId, Socket, sys,
 };
 use crate::proto::Coordinator;
+use crate::proto::detector::{Jury, Watch};
 use crate::wire::{Command, ControlMsg, ServerMsg};
 
 use join::Joining;
 pub(super) use join::join_info;
+use pulse::Pulse;
 
-/// How often members tell each other the version of their map.
-const GOSSIP: Duration = Duration::from_millis(250);
+/// How often it is looked at what has taken too long.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the data connections of a pair stay after one of them left the ring.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// A map is published no more often than this: changes in between travel together.
@@ -97,7 +101,12 @@ struct Peer {
 }
 
 enum Dial {
-    Member { mid: MemberId, is_data: bool },
+    Member {
+        mid: MemberId,
+        is_data: bool,
+    },
+    /// Whether anybody listens there at all.
+    Probe(MemberId),
     Seed,
 }
 
@@ -118,7 +127,10 @@ pub(super) struct Control {
     /// When there was a control connection to a peer last.
     connected_at: Nanos,
     publish_at: Nanos,
-    gossip_at: Nanos,
+    housekeeping_at: Nanos,
+    pulse: Pulse,
+    watch: Watch,
+    jury: Jury,
     retry_at: Nanos,
 }
 
@@ -143,7 +155,10 @@ impl Control {
             next_worker: 0,
             connected_at: Nanos::ZERO,
             publish_at: Nanos::ZERO,
-            gossip_at: Nanos::ZERO,
+            housekeeping_at: Nanos::ZERO,
+            pulse: Pulse::default(),
+            watch: Watch::default(),
+            jury: Jury::default(),
             retry_at: Nanos::ZERO,
         }
     }
@@ -183,18 +198,27 @@ impl Control {
             Some(Conn::Seed) => return self.on_seed_message(ctx, link, msg),
             _ => None,
         };
+        if let Some(mid) = from {
+            self.watch.heard(mid, ctx.now());
+        }
         match (msg, from) {
             (ControlMsg::MapWanted { have }, _) => self.send_map(ctx, link, have),
             (ControlMsg::Submit { id, command }, _) => {
                 self.on_submit(ctx, link, from, id, &command);
             }
-            (ControlMsg::Heartbeat { map_ver, sent_at, .. }, Some(_)) => {
-                self.on_heartbeat(ctx, link, map_ver, sent_at);
+            (ControlMsg::Heartbeat { map_ver, sent_at, want, .. }, Some(mid)) => {
+                self.on_heartbeat(ctx, link, mid, (map_ver, sent_at, want));
+            }
+            (ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant }, Some(mid)) => {
+                self.on_heartbeat_ack(ctx, link, mid, (map_ver, echo, epoch, grant));
+            }
+            (ControlMsg::Suspect(suspects), Some(mid)) => {
+                self.on_suspect(mid, &suspects, ctx.now());
             }
             (ControlMsg::MapFull(map), Some(_)) => self.on_map(ctx, *map),
             (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
-            // Answers that nobody waits for: leases come later, commands are proposed again.
-            (ControlMsg::HeartbeatAck { .. } | ControlMsg::Submitted { .. }, Some(_)) => {}
+            // An answer that nobody waits for: commands are proposed again.
+            (ControlMsg::Submitted { .. }, Some(_)) => {}
             (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
         }
         Flow::Continue
@@ -278,6 +302,7 @@ impl Handler for Control {
                     && peer.control.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
                 {
                     peer.control = None;
+                    self.probe(ctx, mid);
                 }
             }
             Some(Conn::Greeted { to, is_data, .. }) => self.dial_failed(ctx, to, is_data),
@@ -290,13 +315,18 @@ impl Handler for Control {
         match self.dials.remove(&dial) {
             Some(Dial::Member { mid, is_data }) => self.greet_member(ctx, socket, mid, is_data),
             Some(Dial::Seed) => self.greet_seed(ctx, socket),
-            None => {}
+            // Somebody does; whoever of the two is to dial will do so.
+            Some(Dial::Probe(_)) | None => {}
         }
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context, dial: DialId, error: crate::base::Error) {
         match self.dials.remove(&dial) {
-            Some(Dial::Member { mid, is_data }) => self.dial_failed(ctx, mid, is_data),
+            Some(Dial::Member { mid, is_data }) => {
+                self.dial_failed(ctx, mid, is_data);
+                self.on_dead_end(ctx, mid, &error);
+            }
+            Some(Dial::Probe(mid)) => self.on_dead_end(ctx, mid, &error),
             Some(Dial::Seed) => self.seed_failed(ctx, error.message()),
             None => {}
         }
@@ -310,7 +340,7 @@ impl Handler for Control {
     }
 
     fn next_timeout(&self) -> Option<Nanos> {
-        let mut next = self.gossip_at.min(self.retry_at);
+        let mut next = self.housekeeping_at.min(self.retry_at).min(self.pulse.due);
         if self.has_news() {
             next = next.min(self.publish_at);
         }
@@ -326,12 +356,12 @@ impl Handler for Control {
             self.retry_at = now + Duration::from_millis(50);
             self.dial_peers(ctx, now);
         }
-        if now >= self.gossip_at {
-            self.gossip_at = now + GOSSIP;
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING;
             self.expire_handshakes(ctx, now);
             self.close_due(now);
-            self.gossip(ctx, now);
         }
+        self.pulse(ctx, now);
     }
 
     fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {

@@ -23,12 +23,13 @@ impl Control {
                 if is_creator {
                     replica.bootstrap();
                 }
-                if let Some(row) = row(&map, pid) {
+                if let Some(row) = row(&map, pid, Nanos::ZERO) {
                     replica.adopt(at, row, out);
                 }
             });
         }
         turn.finish();
+        member.leases.lock().follow(map.epoch);
         self.shared.set_membership(Some(member));
         self.connected_at = sys::boottime();
         self.retry_at = Nanos::ZERO;
@@ -80,7 +81,8 @@ impl Control {
         }
     }
 
-    /// A1: stores the map, then tells the replicas, then acts on it.
+    /// A1: stores the map and its epoch, then looks which promises were given without knowing it,
+    /// then tells the replicas, then acts on it.
     fn adopt(
         &mut self,
         ctx: &mut Context,
@@ -94,18 +96,25 @@ impl Control {
             return self.leave_ring(ctx);
         }
         member.set_map(Arc::clone(&map));
+        let promised_until = {
+            let mut leases = member.leases.lock();
+            leases.hear_of(map.epoch);
+            leases.promised_until()
+        };
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(member));
         // A change of what all rows share concerns all replicas.
-        let same = old.required == map.required && old.voters == map.voters;
+        let same = old.required == map.required;
         let pids = changed.filter(|_| same);
         for pid in pids.unwrap_or_else(|| member.partitions().collect()) {
             turn.visit(pid, |replica, at, out| {
-                if let Some(row) = row(&map, pid) {
+                if let Some(row) = row(&map, pid, promised_until) {
                     replica.adopt(at, row, out);
                 }
             });
         }
         turn.finish();
+        // Only now: a lease that was given by somebody who knows this map counts from here on.
+        member.leases.lock().follow(map.epoch);
         self.drop_strangers(ctx, member, &map);
         if map.voters.contains(&member.me) && self.coordinator.is_none() {
             log::info!("member {} runs the coordinator now", member.me);
@@ -156,14 +165,7 @@ impl Control {
             let _ = coordinator.submit(member.me, &command);
             return;
         }
-        let voter = member.map().voters.first().copied();
-        let link = voter.and_then(|mid| self.peers.get(&mid)?.control.clone());
-        if let Some(link) = link {
-            let submit = ControlMsg::Submit { id: 0, command };
-            if link.push_frame(|out| submit.encode(out)).is_ok() {
-                link.flush();
-            }
-        }
+        self.tell_leader(&member, &ControlMsg::Submit { id: 0, command });
     }
 
     /// A command that came over a connection: of a member, or of a node that wants to join.
@@ -175,13 +177,16 @@ impl Control {
         id: u64,
         command: &Command,
     ) {
+        let peers = &self.peers;
+        let is_alive = |mid| peers.get(&mid).is_some_and(|peer| peer.control.is_some());
         let Some(coordinator) = &mut self.coordinator else {
             return self.answer_submit(ctx, link, id, Err(Rejection::Stale));
         };
+        let me = self.shared.membership().map_or(MemberId::ZERO, |member| member.me);
         let outcome = match (from, command) {
             (Some(mid), _) => coordinator.submit(mid, command),
             (None, Command::Join(info)) => match crate::net::Address::parse(&info.addr) {
-                Ok(_) => coordinator.operate(command),
+                Ok(_) => coordinator.admit(info, |mid| mid == me || is_alive(mid)),
                 Err(error) => Err(Rejection::Refused(error.message().into())),
             },
             (None, _) => Err(Rejection::Refused("only members may do that".into())),
@@ -267,35 +272,6 @@ impl Control {
         let is_news = map.ver > have;
         if is_news && link.push_frame(|out| ControlMsg::encode_map_full(&map, out)).is_ok() {
             ctx.flush_at_turn_end(link);
-        }
-    }
-
-    pub(super) fn heartbeat(&self, ctx: &mut Context, link: &Arc<Link>) {
-        let Some(member) = self.shared.membership() else { return };
-        let (map_ver, sent_at) = (member.map_ver(), ctx.now());
-        self.send(ctx, link, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
-    }
-
-    pub(super) fn on_heartbeat(
-        &mut self,
-        ctx: &mut Context,
-        link: &Arc<Link>,
-        theirs: Ver,
-        echo: Nanos,
-    ) {
-        let Some(member) = self.shared.membership() else { return };
-        let map = member.map();
-        if theirs > map.ver {
-            self.send(ctx, link, &ControlMsg::MapWanted { have: map.ver });
-        }
-        let (epoch, map_ver) = (map.epoch, map.ver);
-        self.send(ctx, link, &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: false });
-    }
-
-    /// Tells every member the version of our map, so that a lost map is asked for again.
-    pub(super) fn gossip(&self, ctx: &mut Context, _: Nanos) {
-        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
-            self.heartbeat(ctx, link);
         }
     }
 }

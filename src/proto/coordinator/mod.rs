@@ -108,6 +108,25 @@ impl Coordinator {
         self.apply(None, command)
     }
 
+    /// Admits a node that wants to join. One that has the name or the address of a dead member is
+    /// that member's next life: the old one, whose memory is gone, is forgotten first.
+    pub fn admit(
+        &mut self,
+        info: &JoinInfo,
+        is_alive: impl Fn(MemberId) -> bool,
+    ) -> Result<Applied, Rejection> {
+        let is_old_self = |(mid, member): (&MemberId, &Member)| {
+            let same = member.name == info.name || member.addr == info.addr;
+            let again = *member == machine::member(info.clone());
+            (same && !again && (member.is_dead() || !is_alive(*mid))).then_some(*mid)
+        };
+        let old: Vec<MemberId> = self.map.members.iter().filter_map(is_old_self).collect();
+        for mid in old {
+            self.apply(None, &Command::Gone { mid })?;
+        }
+        self.apply(None, &Command::Join(info.clone()))
+    }
+
     /// What changed since the last call; `None` if nothing did.
     pub fn take_delta(&mut self) -> Option<MapDelta> {
         if self.map.ver == self.published {
@@ -139,6 +158,7 @@ impl Coordinator {
         if !std::mem::take(&mut self.unplanned) || !self.is_active() {
             return;
         }
+        self.replace_urgently();
         self.add_learners(reachable);
         self.raise_required();
         self.finish_departures(reachable);
@@ -147,6 +167,24 @@ impl Coordinator {
     /// Has the next `plan` look at everything again.
     pub fn replan(&mut self) {
         self.unplanned = true;
+    }
+
+    /// Has the copies of a dead member made elsewhere at once where writes wait for that.
+    fn replace_urgently(&mut self) {
+        let required = usize::from(self.map.required);
+        let mut urgent: BTreeSet<MemberId> = BTreeSet::new();
+        for part in self.map.parts.iter().filter(|part| part.isr.len() < required) {
+            let is_down = |mid: &MemberId| {
+                self.map.members.get(mid).is_some_and(|m| m.state == MemberState::Down)
+            };
+            let has_spare = self.map.members.iter().any(|(mid, member)| {
+                member.state == MemberState::Up && member.weight > 0 && !part.goal.contains(*mid)
+            });
+            urgent.extend(part.goal.iter().filter(|mid| has_spare && is_down(mid)));
+        }
+        for mid in urgent {
+            let _ = self.apply(None, &Command::Away { mid });
+        }
     }
 
     /// Gives partitions the learners that their goals ask for, within each node's budget.

@@ -1,8 +1,9 @@
 //! What a replica does with what other replicas send it.
 
+use super::barrier::BarrierAck;
 use super::transfer::Incoming;
 use super::{Replica, Role};
-use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId};
+use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId, Ver};
 use crate::proto::{Moment, Outbox};
 use crate::wire::{EntryRef, PeerMsg};
 
@@ -53,6 +54,12 @@ fn is_sound(m: &Append<'_>) -> bool {
     ordered && m.last <= POSITION_MAX && m.commit <= m.last
 }
 
+/// Leases that are given from now on say that this member knows of the configuration, though its
+/// map does not (E1).
+fn hear_of(cfg: Cfg, out: &mut dyn Outbox) {
+    out.leases(&mut |leases| leases.hear_of(Ver(cfg.0)));
+}
+
 impl Replica {
     /// Handles a message of another member about this partition.
     pub fn receive(&mut self, at: Moment, from: MemberId, msg: &PeerMsg<'_>, out: &mut dyn Outbox) {
@@ -72,7 +79,7 @@ impl Replica {
                 }
             }
             PeerMsg::SnapBegin { cfg, lid, strm, start, .. } => {
-                self.on_snap_begin(cfg, lid, strm, start);
+                self.on_snap_begin(cfg, lid, strm, start, out);
             }
             PeerMsg::SnapChunk { strm, index, ref items, .. } => {
                 if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
@@ -84,6 +91,10 @@ impl Replica {
             PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
             PeerMsg::Relinquish { cfg, was_active_at, .. } => {
                 self.on_relinquish(at, cfg, was_active_at, out);
+            }
+            PeerMsg::Barrier { cfg, id, .. } => self.on_barrier(at, from, cfg, id, out),
+            PeerMsg::BarrierAck { cfg, id, epoch, grant, .. } => {
+                self.on_barrier_ack(from, &BarrierAck { cfg, id, epoch, grant }, out);
             }
             PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => {
                 debug_assert!(false, "forwarded requests are no business of a replica");
@@ -138,6 +149,7 @@ impl Replica {
         if m.cfg > self.cfg {
             let old_cfg = self.cfg;
             self.cfg = m.cfg;
+            hear_of(m.cfg, out);
             self.owed.clear();
             self.step_down(old_cfg, out);
         } else if self.lead.is_some() {
@@ -184,7 +196,14 @@ impl Replica {
     }
 
     /// L2: a snapshot may wipe me only if it belongs to my newest stay as learner.
-    fn on_snap_begin(&mut self, cfg: Cfg, lid: LearnerId, strm: StreamId, start: Seq) {
+    fn on_snap_begin(
+        &mut self,
+        cfg: Cfg,
+        lid: LearnerId,
+        strm: StreamId,
+        start: Seq,
+        out: &mut dyn Outbox,
+    ) {
         let in_sync = self.part.cfg == self.cfg && self.part.isr.contains(self.me);
         let role_fits = matches!(self.role, Role::Learner | Role::None);
         // My map is new enough to know of that stay, and does not.
@@ -197,6 +216,7 @@ impl Replica {
         }
         self.wipe();
         self.cfg = self.cfg.max(cfg);
+        hear_of(self.cfg, out);
         self.role = Role::Learner;
         self.lid = lid;
         self.commit = start;
