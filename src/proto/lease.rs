@@ -94,14 +94,30 @@ impl Leases {
     /// Until when the leases of all these members count; zero if one of them does not count now.
     /// A lease that counts once counts until then, whatever happens. Notes that they are needed.
     pub fn until(&mut self, members: &[MemberId], now: Nanos) -> Nanos {
-        let mut until = Nanos::NEVER;
         for mid in members {
             self.wanted.insert(*mid, now + WANTED_FOR);
+        }
+        self.valid_until(members, now)
+    }
+
+    /// The same without noting anything; for tests and the simulator (I1).
+    pub fn valid_until(&self, members: &[MemberId], now: Nanos) -> Nanos {
+        let of = |mid: &MemberId| {
             let held = self.held.get(mid).copied().unwrap_or_default();
             let counts = held.epoch <= self.followed_epoch && held.until > now;
-            until = until.min(if counts { held.until } else { Nanos::ZERO });
-        }
-        until
+            if counts { held.until } else { Nanos::ZERO }
+        };
+        members.iter().map(of).min().unwrap_or(Nanos::NEVER)
+    }
+
+    /// Until when the lease of `from` counts, if its epoch does (I9).
+    pub fn held_until(&self, from: MemberId) -> Nanos {
+        self.held.get(&from).map_or(Nanos::ZERO, |lease| lease.until)
+    }
+
+    /// Until when `to` was promised that nobody takes its place (I9).
+    pub fn promised_to(&self, to: MemberId) -> Nanos {
+        self.promised.get(&to).copied().unwrap_or_default()
     }
 
     /// Whether a heartbeat to `mid` should ask for a lease.

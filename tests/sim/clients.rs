@@ -349,13 +349,6 @@ impl World {
         self.send(Endpoint::Client(client), Endpoint::Node(to), Kind::Client, bytes);
     }
 
-    /// The run ends although operations are under way.
-    pub fn leave_open(&mut self) {
-        for client in 0..self.clients.len() {
-            self.give_up(client);
-        }
-    }
-
     /// The operation has no answer. A write that was refused each time it was sent did not happen.
     fn give_up(&mut self, client: usize) {
         let Some(pending) = self.clients[client].pending.take() else { return };
@@ -395,6 +388,10 @@ impl World {
             (Wish::Delete, Reply::Done) => Some(Action::Delete(Some(true))),
             (Wish::Delete, Reply::Absent) => Some(Action::Delete(Some(false))),
             (_, Reply::Busy | Reply::NotEnoughReplicas { .. } | Reply::OutOfMemory) => None,
+            (_, Reply::DataLost { .. }) => {
+                self.coverage.data_lost += 1;
+                None
+            }
             _ => return self.require(Err(format!("{reply:?} to {pending:?}"))),
         };
         self.clients[client].script.pop_front();

@@ -10,16 +10,21 @@
 //! Debug assertions of the cores are violations as well; a release build has them with
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
 //!
-//! What it does not do yet: members do not crash. The leases and promotions that this needs come
-//! next, and find their place beside `Event::Retire`.
+//! Members crash and come back empty; only the one that runs the coordinator does not, as long as
+//! there is only one (`World::may_crash`).
 
+mod attacks;
 mod clients;
+mod clock;
+mod coverage;
+mod crashes;
 mod faults;
 mod linear;
 mod members;
 mod net;
 mod node;
 mod oracle;
+mod pulse;
 mod settings;
 mod world;
 
@@ -27,6 +32,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use coverage::Coverage;
 use world::{Counters, Outcome, World};
 
 /// Seeds of a plain `cargo test`.
@@ -61,7 +67,7 @@ fn many_seeds() {
     let keep_going = number("KEEP_GOING", 0) > 0;
     let begun = Instant::now();
     let next = AtomicU64::new(first);
-    let total = Mutex::new((Counters::default(), Vec::new()));
+    let total = Mutex::new((Counters::default(), Coverage::default(), Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -74,9 +80,10 @@ fn many_seeds() {
         }
         let mut total = total.lock().unwrap();
         total.0.add(&outcome.counters);
+        total.1.add(&outcome.coverage);
         if let Some(why) = outcome.violation {
             println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-            total.1.push(seed);
+            total.2.push(seed);
             if !keep_going {
                 next.store(first + count, Ordering::Relaxed);
             }
@@ -85,11 +92,14 @@ fn many_seeds() {
     std::thread::scope(|scope| {
         (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
-    let (mut counters, mut failed) = total.into_inner().unwrap();
+    let (mut counters, coverage, mut failed) = total.into_inner().unwrap();
     let seconds = begun.elapsed().as_secs_f64();
     println!("{count} seeds from {first} in {seconds:.1} s: {:.0}/s", count as f64 / seconds);
     for (name, count) in counters.fields() {
-        println!("{name:>18} {count}");
+        println!("{name:>20} {count}");
+    }
+    for (name, count) in coverage.fields() {
+        println!("{name:>20} {count}");
     }
     failed.sort_unstable();
     println!("{} violations: {failed:?}", failed.len());

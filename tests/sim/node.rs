@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
+use ringkv::proto::detector::{Jury, Watch};
 use ringkv::proto::{Caller, Coordinator, Leases, Outbox, Replica};
 use ringkv::ring::{Params, RingMap};
 use ringkv::wire::{Command, PeerMsg, Reply};
 
+use crate::clock::Clock;
 use crate::world::Event;
 
 /// Callers above this are members that forwarded a request, below it clients.
@@ -17,6 +19,12 @@ const PEER_CALLERS: u64 = 1 << 32;
 #[derive(Debug)]
 pub struct Node {
     pub mid: MemberId,
+    /// Its own idea of the time.
+    pub clock: Clock,
+    /// Whom it hears.
+    pub watch: Watch,
+    /// What it thinks of the others, if it decides.
+    pub jury: Jury,
     /// The newest map that it adopted.
     pub map: Option<Rc<RingMap>>,
     pub replicas: Vec<Replica>,
@@ -43,10 +51,13 @@ pub struct Node {
 
 impl Node {
     /// A member that knows nothing but the parameters of its ring.
-    pub fn new(mid: MemberId, params: &Params) -> Self {
+    pub fn new(mid: MemberId, params: &Params, clock: Clock) -> Self {
         let replica = |at| Replica::new(PartitionId(at), mid, params.value_bytes_max);
         Self {
             mid,
+            clock,
+            watch: Watch::default(),
+            jury: Jury::default(),
             map: None,
             replicas: (0..params.partitions).map(replica).collect(),
             leases: Leases::default(),

@@ -228,7 +228,8 @@ impl Coordinator {
         // Members that leave do not count: what they hold is about to go.
         let targets = self.map.members.values().filter(|m| m.is_target()).count();
         let wanted = usize::from(self.map.params.min_insync).min(targets);
-        let has = self.map.parts.iter().map(|part| part.isr.len()).min().unwrap_or(0);
+        let alive = self.map.parts.iter().filter(|part| part.state != PartState::Lost);
+        let has = alive.map(|part| part.isr.len()).min().unwrap_or(0);
         if wanted > usize::from(self.map.required) && has >= wanted {
             let _ = self.apply(None, &Command::SetRequired { copies: wanted as u8 });
         }

@@ -347,6 +347,26 @@ impl Replica {
         lead.map_or(Nanos::ZERO, |lead| lead.reads.leased_until)
     }
 
+    /// Until when it could answer a read at `now` by its own clock without asking anybody, with
+    /// these leases of its member; zero if it could not. For the simulator (I1).
+    pub fn could_read_until(&self, leases: &crate::proto::Leases, now: Nanos) -> Nanos {
+        let lead = self.lead.as_ref().filter(|_| self.role == Role::Primary);
+        let Some(lead) = lead else { return Nanos::ZERO };
+        let needed = lead.needed();
+        let fresh = match self.leases_on || needed.is_empty() {
+            true => leases.valid_until(needed.as_slice(), now),
+            false => Nanos::ZERO,
+        };
+        fresh.max(lead.reads.leased_until)
+    }
+
+    /// Whether it is to be primary and waits for nothing but the end of old promises (N1).
+    pub fn is_waiting_out(&self) -> bool {
+        self.role == Role::Recovering
+            && self.lead.as_ref().is_some_and(|lead| lead.is_reconciled())
+            && self.lead.as_ref().is_some_and(|lead| self.commit >= lead.reconciled_at)
+    }
+
     /// Its configuration.
     pub fn cfg(&self) -> Cfg {
         self.cfg

@@ -1,0 +1,377 @@
+//! Processes that die at any moment, machines that die with them, nodes that come back with an
+//! empty memory as another member, and what a coordinator might decide for no good reason.
+
+use std::time::Duration;
+
+use ringkv::base::{MemberId, Nanos, PartitionId, Rng};
+use ringkv::proto::Coordinator;
+use ringkv::ring::{Member, MemberState, PartState};
+use ringkv::wire::{Applied, Command, JoinInfo};
+
+use crate::net::{Endpoint, Kind, Link};
+use crate::node::{Collector, Node};
+use crate::world::{Event, Phase, World};
+
+/// Between two attempts to come back.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// What one seed draws of all this.
+#[derive(Clone, Copy, Debug)]
+pub struct Dangers {
+    /// Mean time between two crashes; 0 is none.
+    crash_ms: u64,
+    crashes_max: u64,
+    /// How often a member dies while it speaks.
+    crash_in_speech_ppm: u64,
+    silent_permille: u64,
+    /// A node comes back after about this long; 0 is when the faults are over, or never.
+    restart_ms: u64,
+    /// How wrong clocks are.
+    pub clock_spread_permille: u64,
+    /// How often what is on a broken connection still arrives.
+    pub ghost_permille: u64,
+    /// Mean time between two senseless decisions; 0 is none.
+    meddle_ms: u64,
+    meddle_weights: [u64; 7],
+    /// How long decisions about the living and the dead take, at most.
+    pub decide_lag_ms: u64,
+    /// Mean time between two directed attacks; 0 is none.
+    pub assault_ms: u64,
+}
+
+impl Dangers {
+    /// The dangers of a seed; of one in which nothing goes wrong, only wrong clocks.
+    pub fn draw(rng: &mut Rng, quiet: bool) -> Self {
+        let clock_spread_permille = pick(rng, &[0, 20, 100, 100]);
+        let meddle_weights = std::array::from_fn(|_| rng.below(2));
+        let drawn = Self {
+            crash_ms: pick(rng, &[0, 0, 300, 1_000, 3_000]),
+            crashes_max: pick(rng, &[2, 5, 12]),
+            crash_in_speech_ppm: pick(rng, &[0, 0, 500, 3_000]),
+            silent_permille: pick(rng, &[0, 300, 1_000]),
+            restart_ms: pick(rng, &[0, 30, 300, 1_500]),
+            clock_spread_permille,
+            ghost_permille: pick(rng, &[0, 0, 500]),
+            meddle_ms: pick(rng, &[0, 0, 100, 500, 2_000]),
+            meddle_weights,
+            decide_lag_ms: pick(rng, &[0, 0, 10, 400]),
+            assault_ms: pick(rng, &[0, 200, 800]),
+        };
+        let harmless = Self {
+            crash_ms: 0,
+            crash_in_speech_ppm: 0,
+            ghost_permille: 0,
+            meddle_ms: 0,
+            decide_lag_ms: 0,
+            assault_ms: 0,
+            ..drawn
+        };
+        if quiet { harmless } else { drawn }
+    }
+
+    /// For one crash: that the node comes back at once. What was there before.
+    pub fn heralded_restart(&mut self, rng: &mut Rng) -> Self {
+        let kept = *self;
+        (self.silent_permille, self.restart_ms) = (0, rng.range(1, 30));
+        kept
+    }
+
+    /// The faults are over.
+    pub fn heal(&mut self) {
+        self.crash_in_speech_ppm = 0;
+        self.ghost_permille = 0;
+        self.decide_lag_ms = 0;
+    }
+}
+
+fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.below(choices.len() as u64) as usize]
+}
+
+/// Something dangerous that happens at a moment.
+#[derive(Debug)]
+pub enum Danger {
+    /// Some process dies.
+    CrashAny,
+    /// The process of that member dies.
+    Crash(MemberId),
+    /// The other side of a connection of a dead member learns that it is gone.
+    Gone { link: Link, dead: MemberId },
+    /// A member tried to reach a dead one, and nobody listens there.
+    Refused { mid: MemberId, dead: MemberId },
+    /// The node of a dead member starts again.
+    Restart(MemberId),
+    /// The coordinator decides something senseless.
+    Meddle,
+    /// The coordinator decides this.
+    Decide(Command),
+    /// The primary of that command's partition proposes it.
+    Propose(Command),
+    /// A directed attack begins.
+    Assault,
+    /// Clients that have nothing to do ask at once.
+    Poke,
+}
+
+impl World {
+    /// Dangers that come by themselves.
+    pub fn begin_dangers(&mut self) {
+        let dangers = self.settings.dangers;
+        self.after_ms(dangers.crash_ms, Event::Danger(Danger::CrashAny));
+        self.after_ms(dangers.meddle_ms, Event::Danger(Danger::Meddle));
+        self.after_ms(dangers.assault_ms, Event::Danger(Danger::Assault));
+    }
+
+    /// One of them happens.
+    pub fn on_danger(&mut self, danger: Danger) {
+        let dangers = self.settings.dangers;
+        match danger {
+            Danger::CrashAny => {
+                if let Some(mid) = self.any_node() {
+                    self.crash(mid);
+                }
+                self.after_ms(dangers.crash_ms, Event::Danger(Danger::CrashAny));
+            }
+            Danger::Crash(mid) => self.crash(mid),
+            Danger::Gone { link, dead } => self.on_gone(link, dead),
+            Danger::Refused { mid, dead } => self.on_refused(mid, dead),
+            Danger::Restart(mid) => self.restart(mid),
+            Danger::Meddle => {
+                self.meddle();
+                self.after_ms(dangers.meddle_ms, Event::Danger(Danger::Meddle));
+            }
+            Danger::Decide(command) => self.decide(&command),
+            Danger::Propose(command) => self.propose_as_primary(&command),
+            Danger::Assault => {
+                self.assault();
+                self.after_ms(dangers.assault_ms, Event::Danger(Danger::Assault));
+            }
+            Danger::Poke => self.poke(),
+        }
+    }
+
+    /// Whether the process of a member may die. The one that runs the coordinator may not, as long
+    /// as there is only one: its map would be lost with it.
+    fn may_crash(&self, mid: MemberId) -> bool {
+        let decides = |mid: MemberId| {
+            let node = self.nodes.get(&mid);
+            node.is_some_and(|n| n.coordinator.as_ref().is_some_and(Coordinator::is_active))
+        };
+        let successor_decides = self.truth.voters.iter().any(|voter| decides(*voter));
+        let is_needed = self.truth.voters.contains(&mid)
+            || (!successor_decides && self.nodes.get(&mid).is_some_and(|n| n.coordinator.is_some()));
+        self.phase == Phase::Load
+            && !is_needed
+            && self.nodes.contains_key(&mid)
+            && self.coverage.crashes < self.settings.dangers.crashes_max
+    }
+
+    /// Those who live, if the coordinator may move just now: it must not move to a member that has
+    /// died unnoticed, for the same reason.
+    pub fn must_know_the_living(&self) -> Option<std::collections::BTreeSet<MemberId>> {
+        let moves = |mid: &MemberId| {
+            self.truth.members.get(mid).is_some_and(|m| m.state == MemberState::Leaving)
+        };
+        self.truth.voters.iter().any(moves).then(|| self.nodes.keys().copied().collect())
+    }
+
+    /// The process of a member dies, with everything it knew.
+    pub fn crash(&mut self, mid: MemberId) {
+        if !self.may_crash(mid) {
+            return;
+        }
+        let silent = self.rng.chance(self.settings.dangers.silent_permille);
+        self.coverage.crashes += 1;
+        self.coverage.silent_crashes += u64::from(silent);
+        self.note(|_| format!("{mid:?} dies{}", if silent { " with its machine" } else { "" }));
+        self.nodes.remove(&mid);
+        self.oracle.die(mid);
+        for (link, drained) in self.network.crash(Endpoint::Node(mid)) {
+            let notice = match silent {
+                true => Duration::from_millis(self.rng.range(500, 20_000)),
+                false => self.settings.delay(&mut self.rng),
+            };
+            let at = drained.max(self.now + notice);
+            self.at(at, Event::Danger(Danger::Gone { link, dead: mid }));
+        }
+        let restart = Event::Danger(Danger::Restart(mid));
+        match self.settings.dangers.restart_ms {
+            0 => self.graves.push(mid),
+            ms => self.after_ms(ms, restart),
+        }
+    }
+
+    /// What is left of an output if the member dies in the middle of it.
+    pub fn interrupt(&mut self, mid: MemberId, out: &mut Collector) -> bool {
+        let ppm = self.settings.dangers.crash_in_speech_ppm;
+        if ppm == 0 || self.rng.below(1_000_000) >= ppm || !self.may_crash(mid) {
+            return false;
+        }
+        out.sends.truncate(self.rng.below(out.sends.len() as u64 + 1) as usize);
+        out.replies.truncate(self.rng.below(out.replies.len() as u64 + 1) as usize);
+        out.proposals.truncate(self.rng.below(out.proposals.len() as u64 + 1) as usize);
+        self.coverage.crashes_in_mid_speech += 1;
+        true
+    }
+
+    fn on_gone(&mut self, link: Link, dead: MemberId) {
+        self.network.close(link);
+        let side = 1 - link.side(Endpoint::Node(dead));
+        match (link.sides[side], link.kind) {
+            (Endpoint::Node(mid), Kind::Data) => self.lose_routes(mid, dead),
+            (Endpoint::Node(mid), _) => {
+                self.coordinate(mid, Coordinator::replan);
+                self.look_for(mid, dead);
+            }
+            (Endpoint::Client(client), _) => self.client_lost(client, dead),
+        }
+    }
+
+    /// The node of a dead member starts again. It asks until it is admitted.
+    fn restart(&mut self, old: MemberId) {
+        let Some(member) = self.truth.members.get(&old) else { return };
+        let info = JoinInfo { boot: self.rng.next_u64() as u32, ..info_of(member) };
+        let is_dead = member.is_dead();
+        let again = Event::Danger(Danger::Restart(old));
+        let Some(decider) = self.decider() else { return self.after(TRY_AGAIN, again) };
+        let link = Link::new(Endpoint::Node(decider), Endpoint::Node(old), Kind::Control);
+        let seems_alive = self.network.in_flight(link, Endpoint::Node(decider)).is_some();
+        if seems_alive && !is_dead {
+            return self.after(TRY_AGAIN, again);
+        }
+        // It must run before the map names it.
+        let next = self.truth.next_mid;
+        self.insert_node(next);
+        let admitted = self.coordinate(decider, |c| c.admit(&info, |mid| mid != old));
+        self.note(|_| format!("the node of {old:?} is back: {admitted:?}"));
+        match admitted {
+            Some(Ok(Applied::Admitted(mid))) if mid == next => {}
+            Some(Ok(Applied::Admitted(mid))) => {
+                self.retire(next);
+                self.network.forget(Endpoint::Node(mid));
+                self.oracle.revive(mid);
+                self.insert_node(mid);
+            }
+            other => return self.require(Err(format!("a restart was refused: {other:?}"))),
+        }
+        self.coverage.restarts += 1;
+    }
+
+    /// The faults are over: most of the dead come back, all of those without whom something would
+    /// wait for ever.
+    pub fn raise_the_dead(&mut self) {
+        let missed = self.truth.parts.iter().any(|part| part.state == PartState::Stalled);
+        let is_leaving = |mid: &MemberId| self.truth.members.get(mid).is_some_and(|m| !m.is_target());
+        let all = missed || self.graves.iter().any(is_leaving) || self.rng.chance(700);
+        for mid in std::mem::take(&mut self.graves) {
+            if all {
+                self.after_ms(100, Event::Danger(Danger::Restart(mid)));
+            }
+        }
+    }
+
+    /// A decision of the coordinator, unless it is stopped just now.
+    pub fn decide(&mut self, command: &Command) {
+        let Some(decider) = self.decider() else { return };
+        let before = self.truth.clone();
+        let done = self.coordinate(decider, |c| c.operate(command).is_ok());
+        if done != Some(true) {
+            return;
+        }
+        self.note(|_| format!("decided: {command:?}"));
+        match *command {
+            Command::Down { mid } => {
+                self.coverage.downs += 1;
+                self.coverage.false_downs += u64::from(self.nodes.contains_key(&mid));
+            }
+            Command::Up { .. } => self.coverage.returns += 1,
+            Command::Away { .. } => self.coverage.aways += 1,
+            _ => {}
+        }
+        debug_assert!(self.truth.ver > before.ver);
+    }
+
+    /// The coordinator takes `command` for one of the primary of its partition.
+    pub fn propose_as_primary(&mut self, command: &Command) {
+        let (Command::Remove { pid, .. } | Command::Handover { pid, .. }) = *command else { return };
+        let Some(decider) = self.decider() else { return };
+        let primary = self.truth.parts[pid.0 as usize].primary;
+        self.coordinate(decider, |c| drop(c.submit(primary, command)));
+    }
+
+    fn meddle(&mut self) {
+        let weights = self.settings.dangers.meddle_weights;
+        let total: u64 = weights.iter().sum();
+        if self.phase != Phase::Load || total == 0 {
+            return;
+        }
+        let mut left = self.rng.below(total);
+        let kind = weights.iter().position(|weight| {
+            let found = left < *weight;
+            left = left.saturating_sub(*weight);
+            found
+        });
+        let pid = PartitionId(self.rng.below(self.truth.parts.len() as u64) as u32);
+        let part = self.truth.parts[pid.0 as usize].clone();
+        let cfg = part.cfg;
+        let at = self.rng.below(part.isr.len() as u64) as usize;
+        let replica = part.isr.as_slice()[at];
+        let at = self.rng.below(self.truth.members.len() as u64) as usize;
+        let Some(anybody) = self.truth.members.keys().nth(at).copied() else { return };
+        self.coverage.meddling += 1;
+        match kind {
+            Some(0) => self.decide(&Command::Down { mid: replica }),
+            Some(1) => self.decide(&Command::Up { mid: anybody }),
+            Some(2) => self.decide(&Command::Away { mid: anybody }),
+            Some(3) => self.decide(&Command::Promote { pid, cfg, mid: replica }),
+            Some(4) => self.propose_as_primary(&Command::Remove { pid, cfg, mid: replica }),
+            Some(5) => self.propose_as_primary(&Command::Handover { pid, cfg, mid: replica }),
+            _ => {
+                if let Some((mid, lid)) = part.learners.first().copied() {
+                    self.decide(&Command::CancelLearner { pid, cfg, mid, lid });
+                }
+            }
+        }
+    }
+
+    /// G3: a partition is given up only if nobody lives who holds it.
+    pub fn check_loss(&mut self, pid: PartitionId, before: PartState, part: &ringkv::ring::Part) {
+        self.coverage.stalled += u64::from(part.state == PartState::Stalled);
+        self.coverage.lost += u64::from(part.state == PartState::Lost);
+        if let Some(mid) = part.isr.iter().find(|mid| self.nodes.contains_key(mid))
+            && part.state == PartState::Lost
+        {
+            self.require(Err(format!("G3: {pid:?} is given up although {mid:?} lives: {part:?}")));
+        }
+        if before == PartState::Lost {
+            self.require(Err(format!("G3: {pid:?} was lost and is {part:?}")));
+        }
+    }
+
+    /// A member that is at work from now on.
+    pub fn insert_node(&mut self, mid: MemberId) {
+        let clock = crate::clock::Clock::draw(
+            &mut self.rng,
+            self.settings.dangers.clock_spread_permille,
+        );
+        self.nodes.insert(mid, Node::new(mid, &self.settings.params, clock));
+        self.start_node(mid);
+    }
+
+    /// What the clock of a member shows.
+    pub fn clock(&self, mid: MemberId) -> Nanos {
+        self.nodes.get(&mid).map_or(self.now, |node| node.clock.read(self.now))
+    }
+}
+
+fn info_of(member: &Member) -> JoinInfo {
+    JoinInfo {
+        name: member.name.clone(),
+        addr: member.addr.clone(),
+        zone: member.zone.clone(),
+        weight: member.weight,
+        position: member.position,
+        boot: member.boot,
+        durable: member.durable,
+    }
+}
