@@ -10,10 +10,13 @@
 //! writes makes one batch for each peer.
 
 pub mod coordinator;
+pub mod group;
+pub mod mutants;
 pub mod outbox;
 pub mod replica;
 pub mod router;
 
 pub use coordinator::Coordinator;
+pub use group::Group;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};

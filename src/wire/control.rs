@@ -2,6 +2,7 @@
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::command::Command;
+use super::group::GroupMsg;
 use super::map::{decode_delta, decode_map, encode_delta, encode_map};
 use crate::base::{MemberId, Nanos, Ver};
 use crate::ring::{MapDelta, RingMap};
@@ -56,6 +57,13 @@ pub enum ControlMsg {
         /// The sentence that goes with it.
         text: String,
     },
+    /// Between two voters of the coordinator's group.
+    Group {
+        /// The configuration it is meant for; in another one it means nothing.
+        cfg: Ver,
+        /// The message.
+        msg: GroupMsg,
+    },
 }
 
 const HEARTBEAT: u8 = 0x40;
@@ -65,7 +73,8 @@ const MAP_FULL: u8 = 0x43;
 const MAP_DELTA: u8 = 0x44;
 const SUBMIT: u8 = 0x45;
 const SUBMITTED: u8 = 0x46;
-// 0x47 and above: suspicion and the consensus group, which come with crash safety.
+// 0x47: suspicion, which comes with crash safety.
+const GROUP: u8 = 0x48;
 
 impl ControlMsg {
     /// Appends the payload.
@@ -105,6 +114,11 @@ impl ControlMsg {
                 out.put_u32(*status as u32);
                 out.put_text(text);
             }
+            ControlMsg::Group { cfg, msg } => {
+                out.put_u8(GROUP);
+                out.put_u64(cfg.0);
+                msg.encode(out);
+            }
         }
     }
 
@@ -139,6 +153,7 @@ impl ControlMsg {
                 status: r.u32("status")? as i32,
                 text: r.text("text")?.to_owned(),
             },
+            GROUP => ControlMsg::Group { cfg: Ver(r.u64("cfg")?), msg: GroupMsg::decode(&mut r)? },
             _ => return Err(DecodeError("control message type")),
         };
         r.finish()?;

@@ -195,6 +195,8 @@ impl Control {
             (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
             // Answers that nobody waits for: leases come later, commands are proposed again.
             (ControlMsg::HeartbeatAck { .. } | ControlMsg::Submitted { .. }, Some(_)) => {}
+            // The coordinator is one member yet: nobody is in a group.
+            (ControlMsg::Group { .. }, Some(_)) => {}
             (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
         }
         Flow::Continue
