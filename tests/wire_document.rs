@@ -107,6 +107,9 @@ mod wire {
                 ringkv::wire::ControlMsg::Submit { command, .. } => {
                     vec![typed(name(msg)), inner(name(command))]
                 }
+                ringkv::wire::ControlMsg::Group { msg: inside, .. } => {
+                    vec![typed(name(msg)), inner(name(inside))]
+                }
                 _ => vec![typed(name(msg))],
             },
             Message::Peer(msg) => vec![typed(name(msg))],
@@ -123,8 +126,9 @@ mod wire {
         }
         let missing: Vec<_> = wanted.iter().filter(|row| !page.contains(*row)).collect();
         assert!(missing.is_empty(), "{missing:#?}");
-        // Two of the handshake, 10 + 11 + 8 types, 6 operations, 14 replies, 15 commands.
-        assert_eq!(wanted.len(), 66);
+        // Two of the handshake, 10 + 11 + 9 types, 6 operations, 14 replies, 15 commands, 4 of the
+        // group.
+        assert_eq!(wanted.len(), 71);
     }
 
     fn grouped(number: usize) -> String {
@@ -146,6 +150,7 @@ mod wire {
             ("payload on client and data connections, bytes", limits::FRAME_BYTES_MAX),
             ("payload on control connections, bytes", limits::CONTROL_FRAME_BYTES_MAX),
             ("entries of an `Append`", limits::APPEND_ENTRIES_MAX),
+            ("entries of a group's `Append`", limits::GROUP_APPEND_ENTRIES_MAX),
             ("pairs of a `Page`", limits::SCAN_PAGE_ITEMS_MAX),
             ("members, voters, addresses of an `Invite`", limits::MEMBERS_MAX),
             ("rows, partitions of a `Stats`", limits::PARTITIONS_MAX as usize),

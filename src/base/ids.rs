@@ -61,6 +61,16 @@ id!(
     StreamId(u64),
     "x"
 );
+id!(
+    /// Term of the coordinator's group: at most one voter leads in it.
+    Term(u64),
+    "t"
+);
+id!(
+    /// Position of an entry in the log of the coordinator's group; the first one has 1.
+    LogIndex(u64),
+    "i"
+);
 
 /// Identity of a ring, drawn at random when it is created. Two rings never talk to each other.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -69,6 +69,32 @@ pub const STREAMS_PER_NODE_MAX: usize = 64;
 /// Commands that wait at the coordinator.
 pub const COMMANDS_MAX: usize = 64 * 1024;
 
+/// Bytes of one entry of the coordinator's group: one must fit a control frame.
+pub const GROUP_PAYLOAD_BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX - 64 * 1024;
+/// Entries that one append message of the group carries.
+pub const GROUP_APPEND_ENTRIES_MAX: usize = 64;
+/// Bytes that one append message of the group carries (one entry may be larger and stands alone).
+pub const GROUP_APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes on their way to one voter, beyond which the leader waits for its answer.
+pub const GROUP_WINDOW_BYTES_MAX: usize = 4 * GROUP_APPEND_BYTES_MAX;
+/// Entries of the group's log after which nothing but the end of its configuration is proposed.
+pub const GROUP_LOG_ENTRIES_MAX: usize = 16 * 1024;
+/// The same in bytes.
+pub const GROUP_LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Messages of the group that wait to be sent. More are dropped, and asked for again.
+pub const GROUP_OUTBOX_MAX: usize = 4 * 1024;
+
+/// Period of the group's tick.
+pub const GROUP_TICK_MS: u64 = 10;
+/// Ticks of silence after which a leader is no longer taken for alive, and after which a leader
+/// that does not hear from a majority stops leading.
+pub const GROUP_ELECTION_TICKS: u32 = 15;
+/// How many ticks longer each voter waits than the one before it in the list. Slots instead of
+/// random numbers: two voters then hardly ever campaign at once.
+pub const GROUP_RANK_TICKS: u32 = 4;
+/// Ticks between two heartbeats of a leader.
+pub const GROUP_HEARTBEAT_TICKS: u32 = 3;
+
 /// Period of a replica's and of the coordinator's tick.
 pub const TICK_MS: u64 = 50;
 /// Oldest unacknowledged entry before the laggard is asked to leave the in-sync set.
@@ -90,5 +116,10 @@ const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX + HELD_BYTES_MAX <= BACKLOG_BYTES_MAX);
 const _: () = assert!(WINDOW_BYTES_MAX < PEER_BUFFER_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < PEER_BUFFER_BYTES_MAX);
+const _: () = assert!(GROUP_APPEND_BYTES_MAX <= GROUP_PAYLOAD_BYTES_MAX);
+const _: () = assert!(GROUP_PAYLOAD_BYTES_MAX < CONTROL_FRAME_BYTES_MAX);
+const _: () = assert!(GROUP_PAYLOAD_BYTES_MAX <= GROUP_LOG_BYTES_MAX);
+// A leader's life is noticed although two heartbeats in a row were late or lost.
+const _: () = assert!(4 * GROUP_HEARTBEAT_TICKS < GROUP_ELECTION_TICKS);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two() && PARTITIONS_MAX.is_power_of_two());
 const _: () = assert!(MEMBERS_MAX <= u16::MAX as usize);

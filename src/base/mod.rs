@@ -10,6 +10,8 @@ pub mod rng;
 pub mod time;
 
 pub use error::{Error, Result, Status};
-pub use ids::{Cfg, ClusterId, LearnerId, MemberId, PartitionId, Seq, StreamId, Ver};
+pub use ids::{
+    Cfg, ClusterId, LearnerId, LogIndex, MemberId, PartitionId, Seq, StreamId, Term, Ver,
+};
 pub use rng::Rng;
 pub use time::Nanos;

@@ -11,12 +11,15 @@
 
 pub mod coordinator;
 pub mod detector;
+pub mod group;
 pub mod lease;
+pub mod mutants;
 pub mod outbox;
 pub mod replica;
 pub mod router;
 
 pub use coordinator::Coordinator;
+pub use group::Group;
 pub use lease::Leases;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};

@@ -2,6 +2,7 @@
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::command::Command;
+use super::group::GroupMsg;
 use super::map::{decode_delta, decode_map, encode_delta, encode_map};
 use crate::base::limits::MEMBERS_MAX;
 use crate::base::{MemberId, Nanos, Ver};
@@ -62,6 +63,13 @@ pub enum ControlMsg {
     },
     /// To the leader of the coordinator: the sender cannot hear these members.
     Suspect(Vec<MemberId>),
+    /// Between two voters of the coordinator's group.
+    Group {
+        /// The configuration it is meant for; in another one it means nothing.
+        cfg: Ver,
+        /// The message.
+        msg: GroupMsg,
+    },
 }
 
 const HEARTBEAT: u8 = 0x40;
@@ -72,6 +80,7 @@ const MAP_DELTA: u8 = 0x44;
 const SUBMIT: u8 = 0x45;
 const SUBMITTED: u8 = 0x46;
 const SUSPECT: u8 = 0x47;
+const GROUP: u8 = 0x48;
 
 impl ControlMsg {
     /// Appends the payload.
@@ -118,6 +127,11 @@ impl ControlMsg {
                 out.put_count(members.len());
                 members.iter().for_each(|mid| out.put_u64(mid.0));
             }
+            ControlMsg::Group { cfg, msg } => {
+                out.put_u8(GROUP);
+                out.put_u64(cfg.0);
+                msg.encode(out);
+            }
         }
     }
 
@@ -161,6 +175,7 @@ impl ControlMsg {
                 }
                 ControlMsg::Suspect(members)
             }
+            GROUP => ControlMsg::Group { cfg: Ver(r.u64("cfg")?), msg: GroupMsg::decode(&mut r)? },
             _ => return Err(DecodeError("control message type")),
         };
         r.finish()?;

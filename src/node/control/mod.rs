@@ -219,6 +219,8 @@ impl Control {
             (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
             // An answer that nobody waits for: commands are proposed again.
             (ControlMsg::Submitted { .. }, Some(_)) => {}
+            // The coordinator is one member yet: nobody is in a group.
+            (ControlMsg::Group { .. }, Some(_)) => {}
             (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
         }
         Flow::Continue

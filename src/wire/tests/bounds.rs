@@ -185,7 +185,7 @@ fn numbers_kept_for_later_are_refused() {
     for number in [0x27, 0x2C] {
         assert_eq!(PeerMsg::decode(&[number]), Err(DecodeError("peer message type")));
     }
-    assert_eq!(ControlMsg::decode(&[0x48]), Err(DecodeError("control message type")));
+    assert_eq!(ControlMsg::decode(&[0x49]), Err(DecodeError("control message type")));
 }
 
 #[test]

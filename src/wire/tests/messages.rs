@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::ringkv::base::{
-    Cfg, ClusterId, LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId, Ver,
+    Cfg, ClusterId, LearnerId, LogIndex, MemberId, Nanos, PartitionId, Seq, StreamId, Term, Ver,
 };
 use super::ringkv::ring::{
     HashKind, MapDelta, Member, MemberState, Params, Part, PartState, PlacementKind, ReplicaSet,
@@ -18,8 +18,8 @@ use super::ringkv::ring::{
 };
 use super::ringkv::wire::client::NodeStats;
 use super::ringkv::wire::{
-    ClientMsg, Command, ControlMsg, Effect, EntryRef, Hello, Item, JoinInfo, Op, Outcome, Page,
-    PeerMsg, Reply, Request, Role, ServerMsg, Session, Welcome,
+    ClientMsg, Command, Content, ControlMsg, Effect, EntryRef, GroupEntry, GroupMsg, Hello, Item,
+    JoinInfo, Op, Outcome, Page, PeerMsg, Reply, Request, Role, ServerMsg, Session, Welcome,
 };
 
 /// What a payload can be taken for.
@@ -314,6 +314,42 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn group_entry() -> impl Strategy<Value = GroupEntry> {
+    let content = prop_oneof![
+        Just(Content::Empty),
+        value().prop_map(|payload| Content::Change(payload.into())),
+        value().prop_map(|payload| Content::Seal(payload.into())),
+    ];
+    (number().prop_map(Term), content).prop_map(|(term, content)| GroupEntry { term, content })
+}
+
+fn group_message() -> impl Strategy<Value = GroupMsg> {
+    let term = || number().prop_map(Term);
+    let index = || number().prop_map(LogIndex);
+    prop_oneof![
+        (term(), any::<bool>(), term(), index()).prop_map(|(term, pre, last_term, last_index)| {
+            GroupMsg::Vote { term, pre, last_term, last_index }
+        }),
+        (term(), any::<(bool, bool)>()).prop_map(|(term, (pre, granted))| GroupMsg::VoteReply {
+            term,
+            pre,
+            granted
+        }),
+        (term(), index(), term(), index(), vec(group_entry(), 0..6)).prop_map(
+            |(term, prev, prev_term, commit, entries)| GroupMsg::Append {
+                term,
+                prev,
+                prev_term,
+                commit,
+                entries
+            }
+        ),
+        (term(), any::<bool>(), index(), index()).prop_map(|(term, accepted, prev, index)| {
+            GroupMsg::AppendReply { term, accepted, prev, index }
+        }),
+    ]
+}
+
 pub fn control_message() -> impl Strategy<Value = ControlMsg> {
     let nanos = || number().prop_map(Nanos);
     prop_oneof![
@@ -332,6 +368,7 @@ pub fn control_message() -> impl Strategy<Value = ControlMsg> {
         (number(), mid(), any::<i32>(), owned_text()).prop_map(|(id, admitted, status, text)| {
             ControlMsg::Submitted { id, admitted, status, text }
         }),
+        (ver(), group_message()).prop_map(|(cfg, msg)| ControlMsg::Group { cfg, msg }),
     ]
 }
 
@@ -600,7 +637,7 @@ pub fn damaged() -> impl Strategy<Value = (Kind, Vec<u8>)> {
 
 /// Arbitrary bytes, mostly behind a type that exists.
 pub fn noise() -> impl Strategy<Value = Vec<u8>> {
-    let first = prop_oneof![0x10u8..0x1C, 0x20u8..0x2A, 0x40u8..0x47, any::<u8>()];
+    let first = prop_oneof![0x10u8..0x1C, 0x20u8..0x2A, 0x40u8..0x49, any::<u8>()];
     (first, vec(prop_oneof![Just(0u8), Just(1u8), any::<u8>()], 0..200)).prop_map(
         |(first, mut payload)| {
             payload.insert(0, first);

@@ -119,6 +119,6 @@ fn the_generators_reach_every_variant() {
     assert_eq!(count(Kind::Welcome), 2);
     assert_eq!(count(Kind::Client), operations + 4);
     assert_eq!(count(Kind::Server), replies + 4);
-    assert_eq!(count(Kind::Control), commands + 7);
+    assert_eq!(count(Kind::Control), commands + 8);
     assert_eq!(count(Kind::Peer), operations + replies + 9);
 }
