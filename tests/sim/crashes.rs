@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringkv::base::{MemberId, Nanos, PartitionId, Rng};
 use ringkv::proto::Coordinator;
-use ringkv::ring::{Member, MemberState, PartState};
+use ringkv::ring::{Member, Part, PartState};
 use ringkv::wire::{Applied, Command, JoinInfo};
 
 use crate::net::{Endpoint, Kind, Link};
@@ -166,15 +166,6 @@ impl World {
             && self.coverage.crashes < self.settings.dangers.crashes_max
     }
 
-    /// Those who live, if the coordinator may move just now: it must not move to a member that has
-    /// died unnoticed, for the same reason.
-    pub fn must_know_the_living(&self) -> Option<std::collections::BTreeSet<MemberId>> {
-        let moves = |mid: &MemberId| {
-            self.truth.members.get(mid).is_some_and(|m| m.state == MemberState::Leaving)
-        };
-        self.truth.voters.iter().any(moves).then(|| self.nodes.keys().copied().collect())
-    }
-
     /// The process of a member dies, with everything it knew.
     pub fn crash(&mut self, mid: MemberId) {
         if !self.may_crash(mid) {
@@ -257,16 +248,22 @@ impl World {
         self.coverage.restarts += 1;
     }
 
-    /// The faults are over: most of the dead come back, all of those without whom something would
-    /// wait for ever.
+    /// The faults are over: the dead come back, but for one now and then without whom the ring can
+    /// be as wanted.
     pub fn raise_the_dead(&mut self) {
-        let missed = self.truth.parts.iter().any(|part| part.state == PartState::Stalled);
-        let is_leaving = |mid: &MemberId| self.truth.members.get(mid).is_some_and(|m| !m.is_target());
-        let all = missed || self.graves.iter().any(is_leaving) || self.rng.chance(700);
-        for mid in std::mem::take(&mut self.graves) {
-            if all {
-                self.after_ms(100, Event::Danger(Danger::Restart(mid)));
-            }
+        let mut graves = std::mem::take(&mut self.graves);
+        let lives = |mid: &MemberId| self.nodes.contains_key(mid);
+        let waits = |part: &Part| part.state != PartState::Lost && !part.isr.iter().any(|m| lives(&m));
+        let is_target = |(mid, member): (&MemberId, &Member)| member.is_target() && lives(mid);
+        let can_leave = |mid: &MemberId| self.truth.members.get(mid).is_none_or(Member::is_target);
+        let missed = self.truth.parts.iter().any(waits)
+            || !self.truth.members.iter().any(is_target)
+            || !graves.iter().all(can_leave);
+        if !missed && self.rng.chance(300) {
+            graves.pop();
+        }
+        for mid in graves {
+            self.after_ms(100, Event::Danger(Danger::Restart(mid)));
         }
     }
 
@@ -335,7 +332,7 @@ impl World {
     }
 
     /// G3: a partition is given up only if nobody lives who holds it.
-    pub fn check_loss(&mut self, pid: PartitionId, before: PartState, part: &ringkv::ring::Part) {
+    pub fn check_loss(&mut self, pid: PartitionId, before: PartState, part: &Part) {
         self.coverage.stalled += u64::from(part.state == PartState::Stalled);
         self.coverage.lost += u64::from(part.state == PartState::Lost);
         if let Some(mid) = part.isr.iter().find(|mid| self.nodes.contains_key(mid))

@@ -1,7 +1,7 @@
 //! What happens to members, handled as a runtime would: inputs into the cores, their outputs onto
 //! the network, a check after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use ringkv::base::limits::TICK_MS;
 use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Coordinator, Disposition, MapRow, Moment, Replica};
-use ringkv::ring::{MapDelta, RingMap};
+use ringkv::ring::{MapDelta, MemberState, RingMap};
 use ringkv::wire::codec::Reader;
 use ringkv::wire::{ClientMsg, Command, ControlMsg, Op, PeerMsg, Reply, Request, ServerMsg};
 
@@ -541,15 +541,17 @@ impl World {
         mid: MemberId,
         work: impl FnOnce(&mut Coordinator) -> T,
     ) -> Option<T> {
-        let living = self.must_know_the_living();
+        let living: BTreeSet<MemberId> = self.nodes.keys().copied().collect();
         let node = self.nodes.get_mut(&mid)?;
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
-        let (network, living) = (&self.network, &living);
+        // The only coordinator must not move to a member that has died unnoticed.
+        let moves = may_move(coordinator.map());
+        let network = &self.network;
         coordinator.plan(&|other| {
             let link = Link::new(Endpoint::Node(mid), Endpoint::Node(other), Kind::Control);
             let is_connected = network.in_flight(link, Endpoint::Node(mid)).is_some();
-            other == mid || (is_connected && living.as_ref().is_none_or(|l| l.contains(&other)))
+            other == mid || (is_connected && (!moves || living.contains(&other)))
         });
         let Some(delta) = coordinator.take_delta() else { return Some(result) };
         let map = Rc::new(coordinator.map().clone());
@@ -625,6 +627,12 @@ impl World {
             node.deaf_until = node.deaf_until.max(until);
         }
     }
+}
+
+/// Whether the member that runs the coordinator is to leave.
+fn may_move(map: &RingMap) -> bool {
+    let leaves = |mid| map.members.get(mid).is_none_or(|m| m.state == MemberState::Leaving);
+    map.voters.iter().any(leaves)
 }
 
 fn short(mut line: String) -> String {

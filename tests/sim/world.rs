@@ -475,7 +475,10 @@ impl World {
         }
         let wanted = usize::from(truth.params.min_insync).min(self.targets());
         let all_lost = truth.parts.iter().all(|part| part.state == PartState::Lost);
-        if usize::from(truth.required) != wanted && !all_lost {
+        // What is asked for is never lowered because somebody died.
+        let kept = usize::from(truth.required) > wanted
+            && truth.members.values().any(Member::is_dead);
+        if usize::from(truth.required) != wanted && !all_lost && !kept {
             return Some(format!("a write needs {} copies, not {wanted}", truth.required));
         }
         for (mid, node) in &self.nodes {
