@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringkv::base::{MemberId, Nanos, PartitionId, Rng};
 use ringkv::proto::Coordinator;
+use ringkv::proto::mutants::{self, Mutant};
 use ringkv::ring::{Member, Part, PartState};
 use ringkv::wire::{Applied, Command, JoinInfo};
 
@@ -93,8 +94,6 @@ fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 pub enum Danger {
     /// Some process dies.
     CrashAny,
-    /// The process of that member dies.
-    Crash(MemberId),
     /// The other side of a connection of a dead member learns that it is gone.
     Gone { link: Link, dead: MemberId },
     /// A member tried to reach a dead one, and nobody listens there.
@@ -105,8 +104,6 @@ pub enum Danger {
     Meddle,
     /// The coordinator decides this.
     Decide(Command),
-    /// The primary of that command's partition proposes it.
-    Propose(Command),
     /// A directed attack begins.
     Assault,
     /// Clients that have nothing to do ask at once.
@@ -132,7 +129,6 @@ impl World {
                 }
                 self.after_ms(dangers.crash_ms, Event::Danger(Danger::CrashAny));
             }
-            Danger::Crash(mid) => self.crash(mid),
             Danger::Gone { link, dead } => self.on_gone(link, dead),
             Danger::Refused { mid, dead } => self.on_refused(mid, dead),
             Danger::Restart(mid) => self.restart(mid),
@@ -140,8 +136,8 @@ impl World {
                 self.meddle();
                 self.after_ms(dangers.meddle_ms, Event::Danger(Danger::Meddle));
             }
-            Danger::Decide(command) => self.decide(&command),
-            Danger::Propose(command) => self.propose_as_primary(&command),
+            Danger::Decide(command) if self.phase == Phase::Load => self.decide(&command),
+            Danger::Decide(_) => {} // What was right is decided again.
             Danger::Assault => {
                 self.assault();
                 self.after_ms(dangers.assault_ms, Event::Danger(Danger::Assault));
@@ -254,10 +250,11 @@ impl World {
         let mut graves = std::mem::take(&mut self.graves);
         let lives = |mid: &MemberId| self.nodes.contains_key(mid);
         let waits = |part: &Part| part.state != PartState::Lost && !part.isr.iter().any(|m| lives(&m));
-        let is_target = |(mid, member): (&MemberId, &Member)| member.is_target() && lives(mid);
+        let is_target = |(mid, member): &(&MemberId, &Member)| member.is_target() && lives(mid);
         let can_leave = |mid: &MemberId| self.truth.members.get(mid).is_none_or(Member::is_target);
+        let targets = self.truth.members.iter().filter(is_target).count();
         let missed = self.truth.parts.iter().any(waits)
-            || !self.truth.members.iter().any(is_target)
+            || targets < usize::from(self.truth.params.min_insync)
             || !graves.iter().all(can_leave);
         if !missed && self.rng.chance(300) {
             graves.pop();
@@ -357,7 +354,9 @@ impl World {
 
     /// What the clock of a member shows.
     pub fn clock(&self, mid: MemberId) -> Nanos {
-        self.nodes.get(&mid).map_or(self.now, |node| node.clock.read(self.now))
+        let node = self.nodes.get(&mid);
+        let stale = node.and_then(|node| node.slept_at).filter(|_| mutants::on(Mutant::CachedNow));
+        node.map_or(self.now, |node| node.clock.read(stale.unwrap_or(self.now)))
     }
 }
 

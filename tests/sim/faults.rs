@@ -113,8 +113,10 @@ impl World {
 
     /// Stops a member for a while: its clock goes on.
     pub fn pause_for(&mut self, mid: MemberId, length: Duration) {
+        let now = self.now;
         let Some(node) = self.nodes.get_mut(&mid).filter(|node| !node.paused) else { return };
         node.paused = true;
+        node.slept_at = Some(now);
         self.counters.pauses += 1;
         self.note(|_| format!("{mid:?} is paused for {length:?}"));
         self.after(length, Event::Resume(mid));

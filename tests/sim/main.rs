@@ -19,6 +19,8 @@ mod clock;
 mod coverage;
 mod crashes;
 mod faults;
+#[cfg(feature = "mutants")]
+mod gate;
 mod linear;
 mod members;
 mod net;

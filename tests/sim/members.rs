@@ -151,7 +151,9 @@ impl World {
         handle: impl FnOnce(&mut Replica, Moment, &mut Collector) -> T,
     ) -> Option<T> {
         let at = self.moment(mid);
-        let room = self.room(mid);
+        let leads = |replica: &Replica| replica.role() >= Role::Recovering;
+        let replica = self.nodes.get(&mid)?.replicas.get(pid.0 as usize)?;
+        let room = self.room(mid, leads(replica));
         let node = self.nodes.get_mut(&mid)?;
         let replica = node.replicas.get_mut(pid.0 as usize)?;
         let was_waiting = replica.is_waiting_out();
@@ -162,12 +164,20 @@ impl World {
         node.leases = std::mem::take(&mut out.leases);
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
         let waits = !was_waiting && replica.is_waiting_out();
+        let serves = replica.role() == Role::Primary;
+        let done = |(_, bytes): &(Caller, Vec<u8>)| Reply::decode(&mut Reader::new(bytes)) == Ok(Reply::Done);
+        let short = !replica.is_writable() && out.replies.iter().any(done);
         let check = self.oracle.observe(pid, mid, replica, msg);
         node.dirty.insert(pid.0 as usize);
         self.require(check);
         let check = self.oracle.check_copies(pid, &self.truth);
         self.require(check);
-        self.check_one_primary(pid);
+        if short {
+            self.require(Err(format!("W4: {mid:?} acknowledged a write with too few copies")));
+        }
+        if serves {
+            self.check_one_primary(pid);
+        }
         self.note_role(mid, pid, waits, became_primary.then_some(was_waiting));
         self.turn_soon(mid, self.settings.turn_us);
         self.emit(mid, out);
@@ -186,7 +196,10 @@ impl World {
     }
 
     /// The bulk bytes that each connection of a member takes now; nothing where there is none.
-    fn room(&mut self, mid: MemberId) -> BTreeMap<MemberId, usize> {
+    fn room(&mut self, mid: MemberId, leads: bool) -> BTreeMap<MemberId, usize> {
+        if !leads {
+            return BTreeMap::new(); // Nobody asks.
+        }
         let stingy = self.rng.chance(self.settings.no_room_permille);
         let budget = if stingy { 0 } else { self.settings.bulk_room };
         let peers = self.nodes.keys().filter(|peer| **peer != mid);
@@ -200,7 +213,9 @@ impl World {
 
     /// Flushes every replica that had inputs.
     pub fn turn(&mut self, mid: MemberId) {
-        let room = self.room(mid);
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let leads = node.dirty.iter().any(|pid| node.replicas[*pid].role() >= Role::Recovering);
+        let room = self.room(mid, leads);
         let at = self.moment(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.turn_due = false;
@@ -217,7 +232,9 @@ impl World {
             if let Err(why) = self.oracle.observe(pid, mid, replica, None) {
                 self.violation.get_or_insert(why);
             }
-            flushed.push(pid);
+            if replica.role() == Role::Primary {
+                flushed.push(pid);
+            }
         }
         node.leases = std::mem::take(&mut out.leases);
         let wait = !streaming.is_empty();
@@ -618,6 +635,9 @@ impl World {
         node.paused = false;
         for event in std::mem::take(&mut node.backlog) {
             self.dispatch(event);
+        }
+        if let Some(node) = self.nodes.get_mut(&mid).filter(|node| !node.paused) {
+            node.slept_at = None;
         }
     }
 

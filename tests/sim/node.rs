@@ -40,6 +40,8 @@ pub struct Node {
     /// What happened to it while it was paused.
     pub backlog: VecDeque<Event>,
     pub paused: bool,
+    /// Since when, while it catches up: what a clock that is not read again shows.
+    pub slept_at: Option<Nanos>,
     /// It hears nothing of maps until then.
     pub deaf_until: Nanos,
     /// It is no member any more, and knows it.
@@ -67,6 +69,7 @@ impl Node {
             turn_due: false,
             backlog: VecDeque::new(),
             paused: false,
+            slept_at: None,
             deaf_until: Nanos::ZERO,
             retired: false,
             routes: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringkv::base::{MemberId, Nanos, Ver};
 use ringkv::proto::Coordinator;
+use ringkv::proto::mutants::{self, Mutant};
 use ringkv::wire::ControlMsg;
 
 use crate::crashes::Danger;
@@ -123,7 +124,9 @@ impl World {
     pub fn on_heartbeat_ack(&mut self, mid: MemberId, from: MemberId, ack: (Nanos, Ver, Ver, bool)) {
         let (echo, epoch, theirs, grant) = ack;
         if grant && let Some(node) = self.nodes.get_mut(&mid) {
-            node.leases.receive(from, echo, epoch);
+            let now = node.clock.read(self.now);
+            let counts_from = if mutants::on(Mutant::LeaseFromReceipt) { now } else { echo };
+            node.leases.receive(from, counts_from, epoch);
             self.check_leases(mid);
         }
         if theirs > self.map_ver(mid) {

@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::mutants::{self, Mutant};
 use crate::base::limits::STREAMS_PER_NODE_MAX;
 use crate::base::{Cfg, ClusterId, MemberId, PartitionId, Ver};
 use crate::ring::{MapDelta, Member, MemberState, Params, Part, PartState, ReplicaSet, RingMap};
@@ -120,6 +121,11 @@ impl Coordinator {
             let again = *member == machine::member(info.clone());
             (same && !again && (member.is_dead() || !is_alive(*mid))).then_some(*mid)
         };
+        if mutants::on(Mutant::Amnesia)
+            && let Some(mid) = self.map.find_member(&info.name)
+        {
+            return Ok(Applied::Admitted(mid));
+        }
         let old: Vec<MemberId> = self.map.members.iter().filter_map(is_old_self).collect();
         for mid in old {
             self.apply(None, &Command::Gone { mid })?;

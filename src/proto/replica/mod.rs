@@ -32,6 +32,7 @@ use lead::{Lead, Sending};
 use log::Log;
 use transfer::Incoming;
 
+use super::mutants::{self, Mutant};
 use super::outbox::{Moment, Outbox};
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, Ver};
 use crate::ring::Part;
@@ -41,7 +42,7 @@ use crate::wire::PeerMsg;
 pub use write::Disposition;
 
 /// What a replica is to its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Role {
     /// Holds nothing of it.
     None,
@@ -173,7 +174,9 @@ impl Replica {
         let part = row.part;
         let my_lid = part.learner(self.me);
         // A4: a map from before I was made a learner knows nothing of that.
-        let is_newer_learner = self.role == Role::Learner && self.lid.0 > row.ver.0;
+        let is_newer_learner = self.role == Role::Learner
+            && self.lid.0 > row.ver.0
+            && !mutants::on(Mutant::StaleMap);
         let restarted_primary =
             part.cfg == self.cfg && part.primary == self.me && self.lead.is_none();
         if part.cfg > self.cfg || restarted_primary {
@@ -198,11 +201,17 @@ impl Replica {
     ) {
         let part = row.part;
         let old_cfg = self.cfg;
-        let was_active = self.role == Role::Primary;
+        let was_active = self.role == Role::Primary
+            || (mutants::on(Mutant::RecoveringRelinquish) && self.role == Role::Recovering);
+        let mut promised_until = row.promised_until;
+        if mutants::on(Mutant::PreviousOnly) {
+            let previous = self.part.primary;
+            out.leases(&mut |leases| promised_until = leases.promised_to(previous));
+        }
         self.cfg = part.cfg;
         self.part = part.clone();
         if part.primary == self.me && self.complete {
-            self.take_lead(at, row);
+            self.take_lead(at, row, promised_until);
             return;
         }
         self.step_down(old_cfg, out);
@@ -243,7 +252,8 @@ impl Replica {
 
     /// L6: a stay that goes on keeps what it has.
     fn become_learner(&mut self, lid: LearnerId) {
-        if self.role != Role::Learner || self.lid != lid {
+        let is_another = self.role != Role::Learner || self.lid != lid;
+        if is_another || mutants::on(Mutant::LearnerWiped) {
             self.wipe();
             self.role = Role::Learner;
             self.lid = lid;
@@ -268,7 +278,7 @@ impl Replica {
     /// A2, A5: whatever I was, I am not primary in this configuration.
     fn step_down(&mut self, old_cfg: Cfg, out: &mut dyn Outbox) {
         let Some(lead) = self.lead.take() else { return };
-        if self.role == Role::Primary {
+        if self.role == Role::Primary || mutants::on(Mutant::RecoveringRelinquish) {
             self.stopped = Some(Stopped { cfg: self.cfg, was_active_at: old_cfg });
         }
         self.role = Role::Backup;
@@ -443,7 +453,7 @@ impl Replica {
     }
 
     /// W1, W4: whether an acknowledged write would have the copies it needs.
-    fn is_writable(&self) -> bool {
+    pub fn is_writable(&self) -> bool {
         self.part.isr.len() >= usize::from(self.required)
     }
 

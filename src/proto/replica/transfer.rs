@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::base::{LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId};
 use crate::proto::Outbox;
+use crate::proto::mutants::{self, Mutant};
 use crate::store::{Cursor, Table, Tombstones};
 use crate::wire::{Item, PeerMsg};
 
@@ -135,7 +136,7 @@ impl Incoming {
         items: &[Item<'_>],
         table: &mut Table,
     ) -> (u64, u64) {
-        if index != self.chunks {
+        if index != self.chunks && !mutants::on(Mutant::LostChunk) {
             return (0, 0); // A piece was lost: the count at the end will not fit (L4).
         }
         self.chunks += 1;
@@ -152,7 +153,7 @@ impl Incoming {
 
     /// Whether all `count` chunks have arrived.
     pub(super) fn is_whole(&self, count: u32) -> bool {
-        self.chunks == count
+        self.chunks == count || mutants::on(Mutant::LostChunk)
     }
 
     /// L3: a write counts only if nothing newer is known of its key.

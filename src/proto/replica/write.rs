@@ -7,6 +7,7 @@ use crate::base::limits::{
     SCAN_PAGE_BYTES, SCAN_PAGE_ITEMS_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
 };
 use crate::base::{MemberId, Nanos, Seq};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Caller, Moment, Outbox};
 use crate::ring::PartState;
 use crate::store::{Cursor, Entry};
@@ -46,6 +47,9 @@ impl Replica {
                 out.reply(caller, &value_reply(self.live(at, key)));
             }
             (_, Role::Primary) => self.execute(at, caller, request, out),
+            (Op::Get { .. }, Role::Backup) if mutants::on(Mutant::BackupRead) => {
+                self.answer_read(at, caller, request, out);
+            }
             (_, Role::Recovering) => self.hold(at, caller, request, out),
             _ => return Disposition::Elsewhere(self.primary_hint()),
         }
@@ -97,7 +101,8 @@ impl Replica {
                     incoming => {
                         self.table.remove(key);
                         // Until the snapshot is whole, an older value of the key may still come.
-                        if let Some(incoming) = incoming.as_mut().filter(|_| !self.complete) {
+                        let keeps = !self.complete && !mutants::on(Mutant::NoTombstone);
+                        if let Some(incoming) = incoming.as_mut().filter(|_| keeps) {
                             incoming.tombs.insert(key, next);
                         }
                     }
@@ -192,6 +197,14 @@ impl Replica {
                 let page = self.page(at, cursor, limit, keys_only, prefix);
                 out.reply(caller, &Reply::Page(page));
             }
+            Op::Get { key } if mutants::on(Mutant::DirtyRead) => {
+                let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
+                match newest.map(|entry| entry.effect) {
+                    Some(Effect::Put { value, .. }) => out.reply(caller, &Reply::Value(value)),
+                    Some(_) => out.reply(caller, &Reply::Absent),
+                    None => out.reply(caller, &value_reply(self.live(at, key))),
+                }
+            }
             op => {
                 let entry = op.key().and_then(|key| self.live(at, key));
                 out.reply(caller, &value_reply(entry));
@@ -282,6 +295,7 @@ impl Replica {
     /// Whether the key is there once everything in the list is committed.
     fn exists(&self, at: Moment, key: &[u8]) -> bool {
         let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
+        let newest = newest.filter(|_| !mutants::on(Mutant::DirtyCondition));
         match newest.map(|entry| entry.effect) {
             Some(Effect::Put { expires_at_ms, .. }) => {
                 expires_at_ms == 0 || expires_at_ms > at.unix_ms
