@@ -70,13 +70,11 @@ pub enum Mutant {
     /// ...
     SyncTwice,
     /// ...
-    NoTombstone,
-    /// ...
     LostChunk,
     /// ...
     NoLid,
     /// ...
-    LearnerCfg,
+    OlderStream,
     /// ...
     LearnerWiped,
     /// ...
@@ -106,7 +104,7 @@ impl Mutant {
     ];
 
     /// Those of replication and leases.
-    pub const REPLICA: [Mutant; 31] = [
+    pub const REPLICA: [Mutant; 30] = [
         Mutant::NoShadow,
         Mutant::ShadowLease,
         Mutant::ShadowBarrier,
@@ -128,10 +126,9 @@ impl Mutant {
         Mutant::DirtyCondition,
         Mutant::HeldAck,
         Mutant::SyncTwice,
-        Mutant::NoTombstone,
         Mutant::LostChunk,
         Mutant::NoLid,
-        Mutant::LearnerCfg,
+        Mutant::OlderStream,
         Mutant::LearnerWiped,
         Mutant::StaleMap,
         Mutant::ShadowDropped,
@@ -173,10 +170,9 @@ impl Mutant {
             Mutant::DirtyCondition => "dirty condition",
             Mutant::HeldAck => "ack of one copy",
             Mutant::SyncTwice => "sync cuts twice",
-            Mutant::NoTombstone => "no tombstone",
             Mutant::LostChunk => "lost chunk",
             Mutant::NoLid => "no learner instance",
-            Mutant::LearnerCfg => "learner ignores cfg",
+            Mutant::OlderStream => "older stream",
             Mutant::LearnerWiped => "learner wiped",
             Mutant::StaleMap => "stale map",
             Mutant::ShadowDropped => "shadow dropped",
@@ -229,10 +225,9 @@ impl Mutant {
             Mutant::DirtyCondition => "W2: conditions are evaluated on everything in the list",
             Mutant::HeldAck => "W4: a write is answered when enough replicas are in sync",
             Mutant::SyncTwice => "P3: only the first reconciliation of a configuration cuts",
-            Mutant::NoTombstone => "L3: what was deleted during a snapshot stays so",
             Mutant::LostChunk => "L4, L8: a snapshot of which a piece was lost is made again",
             Mutant::NoLid => "L2: a snapshot belongs to one stay as learner",
-            Mutant::LearnerCfg => "L2: a learner adopts the configuration of its stream",
+            Mutant::OlderStream => "L2: the stream of an older primary does not take the place of a newer one",
             Mutant::LearnerWiped => "L6: a stay that goes on keeps what it has",
             Mutant::StaleMap => "A4: a map from before my stay does not end it",
             Mutant::ShadowDropped => "L7: only the map ends the part of a counted learner",

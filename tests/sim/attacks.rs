@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use ringkv::base::{MemberId, PartitionId};
-use ringkv::ring::Part;
-use ringkv::wire::Command;
+use ringkv::base::{MemberId, PartitionId, StreamId};
+use ringkv::ring::{Part, RingMap};
+use ringkv::wire::{Command, ControlMsg, PeerMsg};
 
 use crate::crashes::Danger;
+use crate::net::{Endpoint, Kind, Link};
 use crate::world::{Event, Phase, World};
 
 impl World {
@@ -27,6 +28,8 @@ impl World {
             attacks.restart_and_promote,
             attacks.handover_at_once,
             attacks.resume_into_stream,
+            attacks.heirs_in_a_row,
+            attacks.late_farewell,
         ];
         let first = self.rng.below(kinds.len() as u64) as usize;
         let order = (0..kinds.len()).map(|at| (first + at) % kinds.len());
@@ -36,7 +39,9 @@ impl World {
             0 => self.isolate_and_down(part.primary),
             1 => self.restart_and_promote(pid, &part),
             2 => self.handover_at_once(pid, &part),
-            _ => self.resume_into_stream(part.primary),
+            3 => self.resume_into_stream(part.primary),
+            4 => self.heirs_in_a_row(pid, part.primary),
+            _ => self.late_farewell(pid, part.primary),
         }
     }
 
@@ -109,6 +114,117 @@ impl World {
         self.pause_for(primary, length);
         self.decide_after_ms(0, 300, Command::Down { mid: primary });
         self.decide_after_ms(300, 1_500, Command::Up { mid: primary });
+    }
+
+    /// {replace the primary, and its heir while the leases of the first still run}
+    fn heirs_in_a_row(&mut self, pid: PartitionId, primary: MemberId) {
+        self.note(|_| format!("attack: two heirs of {primary:?} in {pid:?}"));
+        let length = Duration::from_millis(self.rng.range(300, 1_500));
+        self.isolate(primary, length);
+        self.decide(&Command::Down { mid: primary });
+        let heir = self.truth.parts[pid.0 as usize].primary;
+        let span = Duration::from_micros(self.rng.range(1_000, 300_000));
+        let pass_on = Danger::PassOn { pid, but: [primary, heir] };
+        self.after(span, Event::Danger(pass_on));
+    }
+
+    /// The primary of a partition passes its role on at once, serving or not.
+    pub fn pass_on(&mut self, pid: PartitionId, but: [MemberId; 2]) {
+        let part = self.truth.parts[pid.0 as usize].clone();
+        if let Some(mid) = part.isr.iter().find(|mid| !but.contains(mid) && *mid != part.primary) {
+            self.propose_as_primary(&Command::Handover { pid, cfg: part.cfg, mid });
+        }
+    }
+
+    /// {a primary is replaced and does not hear of it; its heir serves, and is replaced in turn: now
+    /// the first one hears of it and says goodbye, although the heir may still be read from}
+    fn late_farewell(&mut self, pid: PartitionId, primary: MemberId) {
+        if self.decider() == Some(primary) {
+            return;
+        }
+        self.note(|_| format!("attack: a late farewell of {primary:?} in {pid:?}"));
+        self.deafen(primary, self.now + Duration::from_secs(2));
+        self.decide(&Command::Down { mid: primary });
+        let span = Duration::from_millis(self.rng.range(480, 900));
+        self.after(span, Event::Danger(Danger::ReplaceHeir { pid, of: primary }));
+    }
+
+    pub fn replace_heir(&mut self, pid: PartitionId, of: MemberId) {
+        let heir = self.truth.parts[pid.0 as usize].primary;
+        if heir == of || self.decider() == Some(heir) {
+            return;
+        }
+        self.note(|_| format!("attack: {heir:?} is replaced, and {of:?} hears of it"));
+        let length = Duration::from_millis(self.rng.range(300, 1_000));
+        self.isolate(heir, length);
+        self.decide(&Command::Down { mid: heir });
+        if let Some(node) = self.nodes.get_mut(&of) {
+            node.deaf_until = self.now;
+        }
+        if let Some(decider) = self.decider() {
+            let map = ControlMsg::MapFull(Box::new(RingMap::clone(&self.truth)));
+            self.control(decider, of, &map);
+        }
+    }
+
+    /// {an acknowledgement is on its way for long; meanwhile another becomes primary, has the
+    /// acknowledged entry cut, and passes the role back to the first, who knows nothing of it}
+    pub fn watch_for_acks(&mut self, from: MemberId, to: MemberId, bytes: &[u8]) {
+        if !self.settings.attacks.late_ack || !self.rng.chance(60) {
+            return;
+        }
+        let Ok(PeerMsg::Append { pid, cfg, strm: StreamId::ZERO, entries, .. }) =
+            PeerMsg::decode(bytes)
+        else {
+            return;
+        };
+        let part = self.truth.parts[pid.0 as usize].clone();
+        let heir = part.isr.iter().find(|mid| ![from, to].contains(mid));
+        let Some(heir) = heir.filter(|_| !entries.is_empty() && part.cfg == cfg) else { return };
+        if part.primary != from || self.decider().is_none_or(|mid| mid == from) {
+            return;
+        }
+        self.note(|_| format!("attack: a late ack of {to:?} to {from:?} in {pid:?}"));
+        self.coverage.attacks += 1;
+        let away = Duration::from_micros(self.rng.range(1_000, 40_000));
+        self.deafen(from, self.now + away);
+        for (a, b) in [(from, heir), (heir, from)] {
+            self.cut(a, b, away);
+        }
+        let late = away + Duration::from_micros(self.rng.range(1_000, 40_000));
+        self.cut(to, from, late);
+        let later = late + Duration::from_millis(30);
+        let cut = Danger::Cut { from, to, length: later };
+        self.after(Duration::from_micros(1), Event::Danger(cut));
+        self.after(Duration::from_micros(2), Event::Danger(Danger::GiveTo { pid, mid: heir }));
+        self.after(away, Event::Danger(Danger::GiveTo { pid, mid: from }));
+    }
+
+    /// The role goes to that member, and it hears of it at once if it hears of anything.
+    pub fn give_to(&mut self, pid: PartitionId, mid: MemberId) {
+        let cfg = self.truth.parts[pid.0 as usize].cfg;
+        self.propose_as_primary(&Command::Handover { pid, cfg, mid });
+        if let Some(decider) = self.decider() {
+            let map = ControlMsg::MapFull(Box::new(RingMap::clone(&self.truth)));
+            self.control(decider, mid, &map);
+        }
+    }
+
+    /// {a message is late, its connection breaks, the next one is used, and then it arrives}
+    pub fn haunt(&mut self, from: MemberId, to: MemberId, bytes: &[u8]) {
+        if !self.settings.attacks.haunt {
+            return;
+        }
+        let is_sync = matches!(PeerMsg::decode(bytes), Ok(PeerMsg::Append { sync: true, .. }));
+        if !self.rng.chance(if is_sync { 150 } else { 2 }) {
+            return;
+        }
+        self.coverage.attacks += 1;
+        let link = Link::new(Endpoint::Node(from), Endpoint::Node(to), Kind::Data);
+        let again = Duration::from_millis(self.rng.below(2 * self.settings.reconnect_ms + 20));
+        self.network.hold_back(link, Endpoint::Node(from), self.now + again);
+        let span = Duration::from_micros(self.rng.below(1_000));
+        self.after(span, Event::Danger(Danger::Haunt(link)));
     }
 
     /// {Down of the primary while reads are under way at it}

@@ -108,6 +108,16 @@ pub enum Danger {
     Assault,
     /// Clients that have nothing to do ask at once.
     Poke,
+    /// A connection breaks, and yet all that was on its way arrives.
+    Haunt(Link),
+    /// The primary passes its role on, to anybody but these.
+    PassOn { pid: PartitionId, but: [MemberId; 2] },
+    /// The role goes to that member, wherever it is.
+    GiveTo { pid: PartitionId, mid: MemberId },
+    /// The heir of that member is cut off and replaced, of which the member hears at last.
+    ReplaceHeir { pid: PartitionId, of: MemberId },
+    /// One direction is cut for a while.
+    Cut { from: MemberId, to: MemberId, length: Duration },
 }
 
 impl World {
@@ -136,13 +146,21 @@ impl World {
                 self.meddle();
                 self.after_ms(dangers.meddle_ms, Event::Danger(Danger::Meddle));
             }
-            Danger::Decide(command) if self.phase == Phase::Load => self.decide(&command),
-            Danger::Decide(_) => {} // What was right is decided again.
             Danger::Assault => {
                 self.assault();
                 self.after_ms(dangers.assault_ms, Event::Danger(Danger::Assault));
             }
             Danger::Poke => self.poke(),
+            Danger::Haunt(link) => {
+                self.reset(link);
+                self.network.haunt(link, self.now + Duration::from_secs(1));
+            }
+            _ if self.phase != Phase::Load => {}
+            Danger::Decide(command) => self.decide(&command),
+            Danger::PassOn { pid, but } => self.pass_on(pid, but),
+            Danger::GiveTo { pid, mid } => self.give_to(pid, mid),
+            Danger::ReplaceHeir { pid, of } => self.replace_heir(pid, of),
+            Danger::Cut { from, to, length } => self.cut(from, to, length),
         }
     }
 

@@ -86,7 +86,8 @@ impl World {
         }
     }
 
-    fn cut(&mut self, from: MemberId, to: MemberId, length: Duration) {
+    /// Cuts one direction.
+    pub fn cut(&mut self, from: MemberId, to: MemberId, length: Duration) {
         self.counters.cuts += 1;
         self.note(|_| format!("cut {from:?} -> {to:?} for {length:?}"));
         let until = self.now + length;
@@ -214,6 +215,7 @@ impl World {
 
     /// {entries of an old configuration, or their acknowledgements, arrive in a newer one}
     pub fn watch_append(&mut self, from: MemberId, to: MemberId, bytes: &[u8]) {
+        self.watch_for_acks(from, to, bytes);
         if !self.settings.attacks.late_append || !self.rng.chance(20) {
             return;
         }

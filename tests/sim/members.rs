@@ -271,6 +271,7 @@ impl World {
         for (to, bytes) in out.sends {
             self.watch_snapshot(mid, to, bytes[0]);
             self.watch_append(mid, to, &bytes);
+            self.haunt(mid, to, &bytes);
             self.coverage.barriers += u64::from(bytes[0] == BARRIER);
             self.send(Endpoint::Node(mid), Endpoint::Node(to), Kind::Data, bytes);
         }

@@ -149,6 +149,21 @@ impl Network {
         broken
     }
 
+    /// Holds back what is said next on a connection, and everything after it.
+    pub fn hold_back(&mut self, link: Link, from: Endpoint, until: Nanos) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            let slot = &mut connection.last_arrival[1 - link.side(from)];
+            *slot = (*slot).max(until);
+        }
+    }
+
+    /// What was on its way when a connection broke last arrives nevertheless.
+    pub fn haunt(&mut self, link: Link, until: Nanos) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.ghosts_until = until;
+        }
+    }
+
     /// The last side knows that a connection is no more.
     pub fn close(&mut self, link: Link) {
         self.connections.remove(&link);

@@ -41,6 +41,14 @@ pub struct Attacks {
     pub resume_into_stream: bool,
     /// A primary is replaced while it is read from.
     pub down_under_reads: bool,
+    /// A second heir while the old primary's leases still run.
+    pub heirs_in_a_row: bool,
+    /// A primary that was replaced long ago hears of it when its heir is replaced.
+    pub late_farewell: bool,
+    /// An acknowledgement comes back to a primary that has been replaced and is back unknowingly.
+    pub late_ack: bool,
+    /// What was said on a connection that broke arrives in the middle of what is said on the next.
+    pub haunt: bool,
     /// Everybody reads when a cut ends.
     pub read_after_cut: bool,
 }
@@ -161,6 +169,10 @@ impl Settings {
                     resume_into_stream: rng.chance(250),
                     down_under_reads: rng.chance(250),
                     read_after_cut: rng.chance(250),
+                    heirs_in_a_row: rng.chance(250),
+                    late_farewell: rng.chance(250),
+                    late_ack: rng.chance(250),
+                    haunt: rng.chance(200),
                 }
             },
             dangers: Dangers::draw(rng, quiet),

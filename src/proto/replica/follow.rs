@@ -213,13 +213,17 @@ impl Replica {
         let unlisted = lid.0 <= self.map_ver.0 && self.part.learner(self.me) != Some(lid);
         // Streams of a partition are numbered upwards: a late one must not wipe a newer one.
         let overtaken = self.incoming.as_ref().is_some_and(|incoming| incoming.strm >= strm);
-        let is_other_stay = (lid < self.lid || overtaken || unlisted) && !mutants::on(Mutant::NoLid);
-        let is_stale = (cfg < self.cfg && !mutants::on(Mutant::LearnerCfg)) || is_other_stay;
+        let is_other = lid < self.lid || overtaken || unlisted;
+        let is_stale = match () {
+            () if mutants::on(Mutant::NoLid) => cfg < self.cfg,
+            () if mutants::on(Mutant::OlderStream) => lid < self.lid || unlisted,
+            () => cfg < self.cfg || is_other,
+        };
         if is_stale || in_sync || !role_fits || start > POSITION_MAX {
             return;
         }
         self.wipe();
-        if !mutants::on(Mutant::LearnerCfg) {
+        if !mutants::on(Mutant::OlderStream) {
             self.cfg = self.cfg.max(cfg);
         }
         hear_of(self.cfg, out);

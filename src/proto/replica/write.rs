@@ -101,8 +101,7 @@ impl Replica {
                     incoming => {
                         self.table.remove(key);
                         // Until the snapshot is whole, an older value of the key may still come.
-                        let keeps = !self.complete && !mutants::on(Mutant::NoTombstone);
-                        if let Some(incoming) = incoming.as_mut().filter(|_| keeps) {
+                        if let Some(incoming) = incoming.as_mut().filter(|_| !self.complete) {
                             incoming.tombs.insert(key, next);
                         }
                     }
