@@ -237,6 +237,7 @@ mod tests {
         for n in 2..=members {
             coordinator.operate(&Command::Join(info(n))).unwrap();
         }
+        coordinator.propose(&|_| false);
         coordinator
     }
 
@@ -262,6 +263,7 @@ mod tests {
                 ring.operate(&command).unwrap();
                 decided.push(command);
             }
+            ring.propose(&|_| false);
         }
         decided
     }

@@ -1,7 +1,7 @@
 //! One simulated member: the real cores, and the little that a runtime adds to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
 use ringkv::proto::{Caller, Coordinator, Leases, Outbox, Replica};
@@ -18,7 +18,7 @@ const PEER_CALLERS: u64 = 1 << 32;
 pub struct Node {
     pub mid: MemberId,
     /// The newest map that it adopted.
-    pub map: Option<Rc<RingMap>>,
+    pub map: Option<Arc<RingMap>>,
     pub replicas: Vec<Replica>,
     /// The leases that it gave and has.
     pub leases: Leases,
