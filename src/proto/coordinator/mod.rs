@@ -1,9 +1,9 @@
 //! The coordinator: the only one that changes the ring map.
 //!
 //! It is a group of members, its *voters* (`RingMap::voters`): one in a small ring, three, or five.
-//! They agree on a sequence of changes by the consensus core (`proto::group`). Their leader executes
-//! commands on its [`Draft`] and proposes the difference; what is decided is applied by each voter
-//! and published by the leader. So the log holds results, not commands, and whatever is decided
+//! They agree on a sequence of changes by the consensus core (`proto::group`). Their leader
+//! executes commands on its [`Draft`] and proposes the difference; what is decided is applied by
+//! each voter and published by the leader. So the log holds results, not commands, and whatever is decided
 //! fits the map that was decided before.
 //!
 //! A change of the voters ends the group: the map that results is where the next one starts, with
@@ -11,8 +11,8 @@
 //! So a new voter needs nothing but the map, and a long log is ended by naming the same voters
 //! again (`docs/CONSENSUS.md`).
 //!
-//! Where things are: `mod.rs` one voter, `draft.rs` what its leader does by itself, `machine.rs` the
-//! commands.
+//! Where things are: `mod.rs` one voter, `draft.rs` what its leader does by itself, `machine.rs`
+//! the commands.
 
 mod draft;
 mod machine;
