@@ -7,6 +7,10 @@
 //! - `SEED=7 cargo test --release --test group -- --nocapture one_seed` replays one and, if it
 //!   fails, shows the end of its trace.
 
+mod directed;
+mod lab;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod oracle;
 mod owner;
 mod settings;
@@ -46,6 +50,7 @@ fn report(seed: u64, outcome: &Outcome) {
     }
 }
 
+#[cfg(not(feature = "mutants"))]
 #[test]
 fn many_seeds() {
     let (first, count) = (number("SEED_START", 1), number("SEEDS", SEEDS_DEFAULT));
@@ -60,6 +65,9 @@ fn many_seeds() {
             return;
         }
         let outcome = World::run(seed, false);
+        if outcome.counters.recovery_ms_max > number("SLOW_MS", u64::MAX) {
+            println!("seed {seed}: recovered after {} ms", outcome.counters.recovery_ms_max);
+        }
         let mut total = total.lock().unwrap();
         total.0.add(&outcome.counters);
         if let Some(why) = outcome.violation {
@@ -84,12 +92,22 @@ fn many_seeds() {
     }
 }
 
+#[cfg(not(feature = "mutants"))]
 #[test]
 fn one_seed() {
     let seed = number("SEED", 1);
     report(seed, &World::run(seed, true));
 }
 
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn directed_histories() {
+    for (name, test) in directed::ALL {
+        test().unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 1..=5 {
