@@ -177,7 +177,8 @@ fn replacement(voters: usize, itself: bool, after_ms: u64) -> Result<(), String>
     let (cfg, old) = world.latest();
     let gone = if itself { leader } else { *old.iter().find(|mid| **mid != leader).unwrap() };
     let spare = *world.nodes.keys().find(|mid| !old.contains(mid)).ok_or("no spare")?;
-    let new: Vec<MemberId> = old.iter().map(|mid| if *mid == gone { spare } else { *mid }).collect();
+    let new: Vec<MemberId> =
+        old.iter().map(|mid| if *mid == gone { spare } else { *mid }).collect();
     world.command(leader, Command::Voters { cfg, voters: new }, 0)?;
     world.run_until(world.now + after_ms)?;
     world.kill(leader);

@@ -8,6 +8,7 @@
 //!   fails, shows the end of its trace.
 
 mod directed;
+mod exhaustive;
 mod lab;
 #[cfg(feature = "mutants")]
 mod mutants;

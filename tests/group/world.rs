@@ -212,9 +212,8 @@ impl World {
     /// Who leads the newest configuration.
     pub fn leader(&self) -> Option<MemberId> {
         let cfg = self.latest().0;
-        let leads = |node: &Owner| {
-            node.group().is_some_and(|group| group.cfg() == cfg && group.is_ready())
-        };
+        let leads =
+            |node: &Owner| node.group().is_some_and(|group| group.cfg() == cfg && group.is_ready());
         let leaders = self.nodes.iter().filter(|(_, node)| leads(node));
         leaders.max_by_key(|(_, node)| node.group().map(|group| group.term())).map(|(mid, _)| *mid)
     }
@@ -462,9 +461,8 @@ impl World {
     /// Without that nothing can be promised.
     fn may_die(&self, victim: MemberId) -> bool {
         let (cfg, voters) = self.latest();
-        let has_started = |mid: &&MemberId| {
-            self.nodes.get(mid).is_some_and(|node| node.state().cfg == cfg)
-        };
+        let has_started =
+            |mid: &&MemberId| self.nodes.get(mid).is_some_and(|node| node.state().cfg == cfg);
         let started = voters.iter().filter(has_started).count();
         let mut sets: Vec<&Vec<MemberId>> = vec![&voters];
         sets.extend(self.asked.iter().filter(|(asked, _)| *asked == cfg).map(|(_, set)| set));
