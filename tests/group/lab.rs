@@ -67,11 +67,36 @@ impl Lab {
     /// if they led themselves. Nothing but votes is
     /// delivered: what the new leader says first is lost.
     pub fn elect(&mut self, candidate: usize, voters: &[usize]) -> Result<(), String> {
+        self.quieten(candidate, voters)?;
+        match self.try_elect_for(candidate, voters, 500)? {
+            true => Ok(()),
+            false => {
+                Err(format!("voter {candidate} was not elected: {:?}", self.groups[candidate]))
+            }
+        }
+    }
+
+    /// The same, without insisting.
+    pub fn try_elect(&mut self, candidate: usize, voters: &[usize]) -> Result<bool, String> {
+        self.quieten(candidate, voters)?;
+        self.try_elect_for(candidate, voters, 80)
+    }
+
+    fn quieten(&mut self, candidate: usize, voters: &[usize]) -> Result<(), String> {
         for at in voters.iter().chain([&candidate]) {
             self.tick(*at, GROUP_ELECTION_TICKS)?;
         }
         self.wire.clear();
-        for _ in 0..500 {
+        Ok(())
+    }
+
+    fn try_elect_for(
+        &mut self,
+        candidate: usize,
+        voters: &[usize],
+        ticks: u32,
+    ) -> Result<bool, String> {
+        for _ in 0..ticks {
             self.tick(candidate, 1)?;
             self.deliver(usize::MAX, |from, to, msg| {
                 let is_vote = matches!(msg, GroupMsg::Vote { .. } | GroupMsg::VoteReply { .. });
@@ -80,10 +105,10 @@ impl Lab {
                 is_vote && is_theirs
             })?;
             if self.groups[candidate].is_leader() {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(format!("voter {candidate} was not elected: {:?}", self.groups[candidate]))
+        Ok(false)
     }
 
     pub fn propose(&mut self, at: usize, payload: &[u8]) -> bool {

@@ -23,6 +23,7 @@ enum Event {
     Tick(MemberId),
     Packet { from: MemberId, to: MemberId, generation: u32, packet: Packet },
     Reconnected(MemberId, MemberId),
+    Lost(MemberId, MemberId),
     Spawn,
     Client,
     Operator,
@@ -234,6 +235,15 @@ impl World {
         self.nodes.remove(&mid);
     }
 
+    /// The victim's host lives and resets its connections, which all others notice.
+    pub fn kill_noticed(&mut self, mid: MemberId) {
+        self.kill(mid);
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let delay = self.rng.range(1, 6);
+            self.after(delay, Event::Lost(other, mid));
+        }
+    }
+
     pub fn cut(&mut self, from: MemberId, to: MemberId) {
         self.note(|| format!("cut {from:?} -> {to:?}"));
         self.counters.cuts += 1;
@@ -277,6 +287,11 @@ impl World {
                     return Ok(());
                 };
                 node.reconnected(peer);
+                self.after_event(mid)
+            }
+            Event::Lost(mid, peer) => {
+                let Some(node) = self.nodes.get_mut(&mid) else { return Ok(()) };
+                node.lost(peer);
                 self.after_event(mid)
             }
             Event::Spawn => {
@@ -430,7 +445,10 @@ impl World {
         }
         match fault {
             Fault::Kill if self.may_die(a) => {
-                self.kill(a);
+                match self.rng.chance(500) {
+                    true => self.kill_noticed(a),
+                    false => self.kill(a),
+                }
                 let delay = self.rng.range(20, 600);
                 self.spawn_after(delay);
             }
@@ -453,6 +471,7 @@ impl World {
                 self.note(|| format!("pause {a:?} until {until}"));
                 self.paused.insert(a, until);
             }
+            Fault::Suspect => self.after(1, Event::Lost(b, a)),
             Fault::Resize => self.wanted = [1, 3, 3, 5][self.rng.below(4) as usize],
         }
     }
@@ -505,7 +524,7 @@ impl World {
             && voters.iter().all(knows)
     }
 
-    fn why_stuck(&self) -> String {
+    pub fn why_stuck(&self) -> String {
         let mut text = format!(
             "stuck: open {:?}, newest {:?}, wanted {}, decided {}",
             self.open,

@@ -238,8 +238,11 @@ impl Group {
         match &mut self.role {
             Role::Leader { peers, .. } => peers[rank].lost(),
             _ if self.leader == Some(rank) && rank != self.me => {
+                // The slots of the living, from now on.
+                let slot = self.me - usize::from(rank < self.me);
+                let left = 1 + GROUP_RANK_TICKS * slot as u32;
                 self.leader = None;
-                self.elapsed = self.elapsed.max(GROUP_ELECTION_TICKS - 1);
+                self.elapsed = self.elapsed.max(self.patience().saturating_sub(left));
             }
             _ => {}
         }
