@@ -239,6 +239,8 @@ impl World {
     pub fn kill_noticed(&mut self, mid: MemberId) {
         self.kill(mid);
         for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            // What was on its way came before the reset, or is lost with it.
+            *self.generations.entry((mid, other)).or_default() += 1;
             let delay = self.rng.range(1, 6);
             self.after(delay, Event::Lost(other, mid));
         }
