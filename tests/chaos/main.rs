@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used)] // as in every test
 
 mod cluster;
+mod copies;
 mod executor;
 mod history;
 mod idle;
@@ -91,6 +92,7 @@ fn run(settings: &Settings) -> Vec<String> {
     findings.append(&mut cluster.findings);
     findings.extend(report::print(&history, &deeds));
     findings.extend(judge(&history, &contact, &ballast));
+    findings.extend(copies::compare(&cluster, &history));
     findings
 }
 

@@ -50,6 +50,8 @@ pub struct Deeds {
     pub steps: usize,
     /// From the end of a fault until the ring was whole again.
     pub settling: Vec<Duration>,
+    /// From when the ring was whole until the next fault: nothing may fail then.
+    pub quiet: Vec<(u64, u64)>,
     /// What went wrong.
     pub findings: Vec<String>,
 }
@@ -93,7 +95,9 @@ struct Nemesis<'a> {
 
 impl Nemesis<'_> {
     fn step(&mut self, step: Step) -> Result<(), String> {
+        let whole = boottime().0;
         std::thread::sleep(step.rest);
+        self.deeds.quiet.push((whole, boottime().0));
         self.deeds.steps += 1;
         let (number, seconds) = (self.deeds.steps, self.begun.elapsed().as_secs_f64());
         println!("{seconds:8.2} s  #{number} {}", step.fault);
@@ -113,17 +117,26 @@ impl Nemesis<'_> {
                 std::thread::sleep(down);
                 self.cluster.launch(node);
             }
-            Fault::KillTwo { targets, down } => {
-                let nodes = targets.map(|target| self.find(target));
-                self.kill_both(nodes);
+            Fault::Two { targets, stop_first, apart, down } => {
+                let [first, second] = targets.map(|target| self.find(target));
+                // Asked before, because nobody knows the roles in between.
+                let later = self.event(second, Kind::Killed);
+                if stop_first {
+                    self.stop(first, apart + down)
+                } else {
+                    self.kill(first)
+                }
+                std::thread::sleep(apart);
+                let at = self.cluster.kill(second);
+                self.happened(Event { at, ..later });
                 std::thread::sleep(down);
-                nodes.into_iter().for_each(|node| self.cluster.launch(node));
+                self.cluster.pause(first, false);
+                self.cluster.launch(first);
+                self.cluster.launch(second);
             }
             Fault::Pause { target, time } => {
                 let node = self.find(target);
-                let event = self.event(node, Kind::Stopped(time));
-                let at = self.cluster.pause(node, true);
-                self.happened(Event { at, ..event });
+                self.stop(node, time);
                 std::thread::sleep(time);
                 self.cluster.pause(node, false);
             }
@@ -202,13 +215,11 @@ impl Nemesis<'_> {
         self.happened(Event { at, ..event });
     }
 
-    fn kill_both(&mut self, nodes: [usize; 2]) {
-        let events = nodes.map(|node| self.event(node, Kind::Killed));
-        for (node, event) in nodes.into_iter().zip(events) {
-            let at = self.cluster.kill(node);
-            self.deeds.close_last(at);
-            self.deeds.events.push(Event { at, ..event });
-        }
+    /// For how long is the caller's business.
+    fn stop(&mut self, node: usize, time: Duration) {
+        let event = self.event(node, Kind::Stopped(time));
+        let at = self.cluster.pause(node, true);
+        self.happened(Event { at, ..event });
     }
 
     fn roll(&mut self) -> Result<(), String> {

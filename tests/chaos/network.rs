@@ -1,9 +1,10 @@
 //! What lies between the nodes: the loopback device, or cables that can be cut.
 //!
 //! With namespaces (root on Linux) each node has a network of its own and a cable to a router,
-//! which has one to us as well. A cable is cut by taking the router's end down; one direction between two
-//! nodes by a routing rule of the router that swallows those packets silently; loss comes from nft,
-//! a slow link from the queue discipline tbf. What the machine lacks is left out, and said.
+//! which has one to us as well. A cable is cut by taking the router's end down; one direction
+//! between two nodes by a routing rule of the router that swallows those packets silently; loss
+//! comes from nft, a slow link from the queue discipline tbf. What the machine lacks is left out,
+//! and said.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -67,7 +67,19 @@ pub fn print(history: &History, deeds: &Deeds) -> Vec<String> {
     let done = history.records.iter().filter(|record| record.outcome.is_success());
     all.nanos = done.map(|record| record.answered - record.called).collect();
     all.print("all operations that succeeded");
-    answers(history, deeds)
+    let mut findings = answers(history, deeds);
+    findings.extend(failures_in_quiet(history, deeds));
+    findings
+}
+
+/// What failed while no fault was made and the ring was whole.
+fn failures_in_quiet(history: &History, deeds: &Deeds) -> Vec<String> {
+    let failed = history.records.iter().filter(|record| !record.outcome.is_success());
+    let in_quiet = |record: &&Record| {
+        let whole = |(from, to): &(u64, u64)| *from < record.called && record.answered < *to;
+        deeds.quiet.iter().any(whole)
+    };
+    failed.filter(in_quiet).take(10).map(|r| format!("failed in a whole ring: {r:?}")).collect()
 }
 
 /// From the last success before a fault to the first acknowledged write after it, for each slot

@@ -26,8 +26,8 @@ pub enum Target {
 pub enum Fault {
     /// SIGKILL, and a new start after a while.
     Kill { target: Target, down: Duration },
-    /// Two at once, both started again after a while.
-    KillTwo { targets: [Target; 2], down: Duration },
+    /// Two, one shortly after the other; the first may only be stopped. Both come back.
+    Two { targets: [Target; 2], stop_first: bool, apart: Duration, down: Duration },
     /// SIGSTOP and, after a while, SIGCONT.
     Pause { target: Target, time: Duration },
     /// One member after the other is ended in order and started again.
@@ -82,7 +82,12 @@ impl Schedule {
                 // Two holders of one key: what is lost then is what had no third copy.
                 let slot = self.slot();
                 let targets = [Target::PrimaryOf(slot), Target::BackupOf(slot)];
-                Fault::KillTwo { targets, down: self.time(0, 2000) }
+                let stop_first = self.rng.below(3) == 0;
+                let apart = match self.rng.below(2) {
+                    0 => Duration::ZERO,
+                    _ => self.time(0, 1500),
+                };
+                Fault::Two { targets, stop_first, apart, down: self.time(0, 2000) }
             }
             Mode::Idle => unreachable!("no faults in this mode"),
         }
