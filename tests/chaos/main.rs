@@ -45,7 +45,9 @@ use settings::{Mode, Settings};
 use workload::Workload;
 
 /// Whether this version survives crashes. If not, the short form kills nobody.
-const SURVIVES_CRASHES: bool = false;
+const SURVIVES_CRASHES: bool = true;
+/// Whether this version survives the crash of its coordinator. If not, that one is left alone.
+const COORDINATOR_IS_A_GROUP: bool = false;
 /// Keys that are read or written together.
 const BATCH: usize = 500;
 

@@ -187,7 +187,11 @@ impl Nemesis<'_> {
             Target::BackupOf(slot) => holders(slot).last().copied(),
             Target::Coordinator => self.cluster.coordinator(),
         };
-        found.unwrap_or(members[0])
+        let found = found.unwrap_or(members[0]);
+        match crate::COORDINATOR_IS_A_GROUP || self.cluster.coordinator() != Some(found) {
+            true => found,
+            false => members.into_iter().rfind(|node| *node != found).unwrap_or(found),
+        }
     }
 
     /// An event of which only the time is missing.
@@ -223,7 +227,8 @@ impl Nemesis<'_> {
     }
 
     fn roll(&mut self) -> Result<(), String> {
-        for node in self.cluster.members() {
+        for member in 0..self.cluster.members().len() {
+            let node = self.find(Target::Member(member));
             let event = self.event(node, Kind::Terminated);
             let at = self.cluster.terminate(node);
             self.happened(Event { at, ..event });
