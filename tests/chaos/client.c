@@ -1,6 +1,7 @@
 /* A client of the chaos test: executes the operations that it reads from standard input, one line
  * each, and says on standard output when it began and what came of it.
  *
+ *     ready, once it has found the ring
  *     get KEY | put KEY VALUE | new KEY VALUE | del KEY
  *     invoke NS, then: ok NS [VALUE | - | 1 | 0]   fail NS STATUS   unknown NS STATUS
  *
@@ -84,6 +85,8 @@ int main(int count, char **arguments)
         fprintf(stderr, "client: %s\n", ringkv_last_error());
         return 1;
     }
+    puts("ready");
+    fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         int fields = sscanf(line, "%7s %127s %63s", what, key, value);
         printf("invoke %" PRIu64 "\n", now());

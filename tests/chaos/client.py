@@ -27,6 +27,7 @@ def execute(ring: "ringkv.Ring[str, str]", words: list[str]) -> str:
 def main() -> None:
     seeds, timeout_ms = sys.argv[1:]
     with ringkv.connect(seeds, codec="utf8", timeout=int(timeout_ms) / 1000) as ring:
+        print("ready", flush=True)
         for line in sys.stdin:
             print("invoke", now(), flush=True)
             try:

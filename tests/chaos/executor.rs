@@ -20,9 +20,9 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// Executes one operation at a time.
+/// Executes one operation at a time. `None` if the client is no more.
 pub trait Executor: Send {
-    fn execute(&mut self, key: &str, request: Request) -> Answer;
+    fn execute(&mut self, key: &str, request: Request) -> Option<Answer>;
 }
 
 /// Where clients begin, and when they give up.
@@ -43,7 +43,7 @@ impl Contact {
 pub struct InProcess(pub Ring);
 
 impl Executor for InProcess {
-    fn execute(&mut self, key: &str, request: Request) -> Answer {
+    fn execute(&mut self, key: &str, request: Request) -> Option<Answer> {
         let key = key.as_bytes();
         let put = |value: u64, if_absent: bool| {
             let options = WriteOptions { if_absent, ..WriteOptions::default() };
@@ -63,7 +63,7 @@ impl Executor for InProcess {
         };
         let answered = boottime().0;
         let outcome = result.unwrap_or_else(|error| Outcome::error(error.status()));
-        Answer { called, answered, outcome }
+        Some(Answer { called, answered, outcome })
     }
 }
 
@@ -99,29 +99,31 @@ impl Spawned {
         janitor.born(&child);
         let input = child.stdin.take().expect("piped");
         let output = BufReader::new(child.stdout.take().expect("piped"));
-        Spawned { child, input, output, janitor: janitor.clone() }
+        let mut client = Spawned { child, input, output, janitor: janitor.clone() };
+        assert_eq!(client.words().unwrap_or_default(), ["ready"], "stderr has the reason");
+        client
     }
 
-    /// The words of the next line.
-    fn words(&mut self) -> Vec<String> {
+    /// The words of the next line, if there is one.
+    fn words(&mut self) -> Option<Vec<String>> {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("text");
-        assert!(line.ends_with('\n'), "a client ended by itself: its words are on stderr");
-        line.split_whitespace().map(String::from).collect()
+        let whole = line.ends_with('\n');
+        whole.then(|| line.split_whitespace().map(String::from).collect())
     }
 }
 
 impl Executor for Spawned {
-    fn execute(&mut self, key: &str, request: Request) -> Answer {
+    fn execute(&mut self, key: &str, request: Request) -> Option<Answer> {
         let line = match request {
             Request::Get => format!("get {key}\n"),
             Request::Put(value) => format!("put {key} {value}\n"),
             Request::PutIfAbsent(value) => format!("new {key} {value}\n"),
             Request::Delete => format!("del {key}\n"),
         };
-        self.input.write_all(line.as_bytes()).expect("a client reads");
-        let begun = self.words();
-        let ended = self.words();
+        self.input.write_all(line.as_bytes()).ok()?;
+        let begun = self.words()?;
+        let ended = self.words()?;
         let number = |words: &[String], at: usize| words[at].parse().expect("a number");
         assert_eq!(begun[0], "invoke");
         let status = || Status::from_code(ended[2].parse().expect("a status")).expect("known");
@@ -133,7 +135,7 @@ impl Executor for Spawned {
             (_, Request::Put(_)) => Outcome::Stored,
             (_, Request::PutIfAbsent(_) | Request::Delete) => Outcome::Condition(ended[2] == "1"),
         };
-        Answer { called: number(&begun, 1), answered: number(&ended, 1), outcome }
+        Some(Answer { called: number(&begun, 1), answered: number(&ended, 1), outcome })
     }
 }
 

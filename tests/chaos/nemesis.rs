@@ -35,7 +35,9 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub kind: Kind,
-    /// When it had happened, and when the next thing was going to.
+    /// The step that it was part of.
+    pub step: usize,
+    /// When it had happened, and when the next fault did.
     pub at: u64,
     pub until: u64,
     /// The slots that the node was primary of, and backup of.
@@ -101,7 +103,6 @@ impl Nemesis<'_> {
         self.deeds.steps += 1;
         let (number, seconds) = (self.deeds.steps, self.begun.elapsed().as_secs_f64());
         println!("{seconds:8.2} s  #{number} {}", step.fault);
-        self.deeds.close_last(boottime().0);
         self.make(step.fault)?;
         self.cluster.network.heal();
         let took = self.cluster.settle()?;
@@ -196,8 +197,8 @@ impl Nemesis<'_> {
 
     /// An event of which only the time is missing.
     fn event(&self, node: usize, kind: Kind) -> Event {
-        let mut event =
-            Event { kind, at: 0, until: u64::MAX, primary_of: Vec::new(), backup_of: Vec::new() };
+        let (step, primary_of, backup_of) = (self.deeds.steps, Vec::new(), Vec::new());
+        let mut event = Event { kind, step, at: 0, until: u64::MAX, primary_of, backup_of };
         for slot in 0..self.slots.count() {
             match self.cluster.holders(&self.slots.key(slot)).iter().position(|n| *n == node) {
                 Some(0) => event.primary_of.push(slot),
@@ -209,7 +210,9 @@ impl Nemesis<'_> {
     }
 
     fn happened(&mut self, event: Event) {
-        self.deeds.close_last(event.at);
+        if !matches!(event.kind, Kind::Dropped | Kind::Added) {
+            self.deeds.close_last(event.at);
+        }
         self.deeds.events.push(event);
     }
 

@@ -18,36 +18,42 @@ const AFTERMATH: u64 = 3_000_000_000;
 /// A line of the table, and the kind of event that it is about.
 type Row = (&'static str, fn(Kind) -> bool);
 
-/// Durations of one kind, in nanoseconds.
+/// Durations of one kind, in nanoseconds, and the step of each.
 #[derive(Default)]
 struct Sample {
-    nanos: Vec<u64>,
+    felt: Vec<(u64, usize)>,
     /// Those that never ended.
-    endless: usize,
+    endless: Vec<usize>,
 }
 
 impl Sample {
-    fn add(&mut self, duration: Option<u64>) {
+    fn add(&mut self, duration: Option<u64>, step: usize) {
         match duration {
-            Some(nanos) => self.nanos.push(nanos),
-            None => self.endless += 1,
+            Some(nanos) => self.felt.push((nanos, step)),
+            None => self.endless.push(step),
         }
     }
 
     fn print(&mut self, title: &str) {
-        if self.nanos.is_empty() && self.endless == 0 {
+        if self.felt.is_empty() && self.endless.is_empty() {
             return;
         }
-        self.nanos.sort_unstable();
+        self.felt.sort_unstable();
         let at = |share: f64| {
-            let index = (self.nanos.len() as f64 * share) as usize;
-            let nanos = self.nanos.get(index.min(self.nanos.len().saturating_sub(1)));
-            nanos.map_or(f64::NAN, |nanos| *nanos as f64 / 1e6)
+            let index = (self.felt.len() as f64 * share) as usize;
+            let felt = self.felt.get(index.min(self.felt.len().saturating_sub(1)));
+            felt.map_or(f64::NAN, |(nanos, _)| *nanos as f64 / 1e6)
         };
-        let endless =
-            if self.endless > 0 { format!("  {} never", self.endless) } else { "".into() };
-        let (count, p50, p99, max) = (self.nanos.len(), at(0.5), at(0.99), at(1.0));
-        println!("{title:<44} {count:>7} {p50:>9.1} {p99:>9.1} {max:>9.1}{endless}");
+        let (count, p50, p99, max) = (self.felt.len(), at(0.5), at(0.99), at(1.0));
+        let worst = self.felt.last().map_or(0, |(_, step)| *step);
+        print!("{title:<44} {count:>7} {p50:>9.1} {p99:>9.1} {max:>9.1}");
+        if worst > 0 {
+            print!("  #{worst}");
+        }
+        if !self.endless.is_empty() {
+            print!("  never in {:?}", self.endless);
+        }
+        println!();
     }
 }
 
@@ -57,15 +63,20 @@ pub fn print(history: &History, deeds: &Deeds) -> Vec<String> {
     for record in &history.records {
         by_slot.entry(record.key.slot).or_default().push(record);
     }
-    println!("\n{:<44} {:>7} {:>9} {:>9} {:>9}", "milliseconds", "count", "p50", "p99", "max");
+    println!(
+        "\n{:<44} {:>7} {:>9} {:>9} {:>9}",
+        "milliseconds", "count", "p50", "p99", "max, in step"
+    );
     gaps(&by_slot, deeds);
     changes(history, deeds);
     let mut settling = Sample::default();
-    settling.nanos = deeds.settling.iter().map(|time| time.as_nanos() as u64).collect();
+    for (at, time) in deeds.settling.iter().enumerate() {
+        settling.add(Some(time.as_nanos() as u64), at + 1);
+    }
     settling.print("ring whole again after the end of a fault");
     let mut all = Sample::default();
     let done = history.records.iter().filter(|record| record.outcome.is_success());
-    all.nanos = done.map(|record| record.answered - record.called).collect();
+    done.for_each(|record| all.add(Some(record.answered - record.called), 0));
     all.print("all operations that succeeded");
     let mut findings = answers(history, deeds);
     findings.extend(failures_in_quiet(history, deeds));
@@ -109,7 +120,8 @@ fn gaps(by_slot: &BTreeMap<usize, Vec<&Record>>, deeds: &Deeds) {
     for (title, wanted) in primaries {
         let mut sample = Sample::default();
         for event in of(wanted) {
-            event.primary_of.iter().for_each(|slot| sample.add(gap(&by_slot[slot], event)));
+            let slots = event.primary_of.iter();
+            slots.for_each(|slot| sample.add(gap(&by_slot[slot], event), event.step));
         }
         sample.print(title);
     }
@@ -121,8 +133,9 @@ fn gaps(by_slot: &BTreeMap<usize, Vec<&Record>>, deeds: &Deeds) {
         for (what, writes) in [("writes", true), ("reads", false)] {
             let mut sample = Sample::default();
             for event in of(wanted) {
-                let slots = event.backup_of.iter();
-                slots.for_each(|slot| sample.add(longest_wait(&by_slot[slot], event, writes)));
+                for slot in &event.backup_of {
+                    sample.add(longest_wait(&by_slot[slot], event, writes), event.step);
+                }
             }
             sample.print(&format!("{title}: longest time between {what}"));
         }
@@ -164,7 +177,7 @@ fn changes(history: &History, deeds: &Deeds) {
             let during = |record: &&Record| (event.at..event.until).contains(&record.called);
             for record in history.records.iter().filter(during) {
                 match record.outcome.is_success() {
-                    true => sample.add(Some(record.answered - record.called)),
+                    true => sample.add(Some(record.answered - record.called), event.step),
                     false => refused += 1,
                 }
             }
@@ -232,8 +245,14 @@ mod tests {
         ];
         let records: Vec<&Record> = records.iter().collect();
         let (primary_of, backup_of) = (vec![0], vec![]);
-        let event =
-            Event { kind: Kind::Killed, at: 100 * ms, until: 900 * ms, primary_of, backup_of };
+        let event = Event {
+            kind: Kind::Killed,
+            step: 1,
+            at: 100 * ms,
+            until: 900 * ms,
+            primary_of,
+            backup_of,
+        };
         assert_eq!(gap(&records, &event), Some(395 * ms));
         assert_eq!(longest_wait(&records, &event, true), Some(395 * ms));
         assert_eq!(longest_wait(&records, &event, false), None);

@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ringkv::Status;
 use ringkv::base::{PartitionId, Rng};
+use ringkv::net::sys::boottime;
 use ringkv::ring::{Hasher, Params};
 
-use crate::executor::{Contact, Executor, InProcess, Spawned, find_python};
-use crate::history::{History, KeyId, Record, Request};
+use crate::executor::{Answer, Contact, Executor, InProcess, Spawned, find_python};
+use crate::history::{History, KeyId, Outcome, Record, Request};
 use crate::janitor::Janitor;
 use crate::linear::OPERATIONS_MAX;
 use crate::settings::{Mode, Settings};
@@ -153,15 +155,16 @@ impl Workload {
                 value += 1;
                 let (slot, request) = next(&mut rng, slots.count(), value);
                 let (id, key) = slots.take(slot);
-                let answer = executor.execute(&key, request);
-                records.push(Record {
-                    key: id,
-                    client,
-                    request,
-                    called: answer.called,
-                    answered: answer.answered,
-                    outcome: answer.outcome,
-                });
+                let called = boottime().0;
+                let Some(answer) = executor.execute(&key, request) else {
+                    // What it was at may have been done: a status that no fault excuses says so.
+                    let outcome = Outcome::Unknown(Status::Panic);
+                    let answered = boottime().0;
+                    records.push(Record { key: id, client, request, called, answered, outcome });
+                    break;
+                };
+                let Answer { called, answered, outcome } = answer;
+                records.push(Record { key: id, client, request, called, answered, outcome });
                 std::thread::sleep(pace.saturating_sub(begun.elapsed()).max(SMALLEST_PAUSE));
             }
             records
