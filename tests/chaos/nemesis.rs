@@ -37,7 +37,7 @@ pub struct Event {
     pub kind: Kind,
     /// The step that it was part of.
     pub step: usize,
-    /// When it had happened, and when the next fault did.
+    /// When it had happened, and when the next step did something.
     pub at: u64,
     pub until: u64,
     /// The slots that the node was primary of, and backup of.
@@ -73,7 +73,7 @@ pub fn rage(settings: &Settings, cluster: &mut Cluster, slots: &Slots) -> Deeds 
         }
     }
     let mut deeds = nemesis.deeds;
-    deeds.close_last(boottime().0);
+    deeds.close_before(usize::MAX, boottime().0);
     deeds
 }
 
@@ -82,9 +82,10 @@ impl Deeds {
         self.events.iter().filter(|event| event.kind == Kind::Killed).count()
     }
 
-    fn close_last(&mut self, until: u64) {
-        let open = self.events.iter_mut().filter(|event| event.until == u64::MAX);
-        open.for_each(|event| event.until = until);
+    /// The events of earlier steps have had their time.
+    fn close_before(&mut self, step: usize, until: u64) {
+        let open = |event: &&mut Event| event.until == u64::MAX && event.step < step;
+        self.events.iter_mut().filter(open).for_each(|event| event.until = until);
     }
 }
 
@@ -210,9 +211,7 @@ impl Nemesis<'_> {
     }
 
     fn happened(&mut self, event: Event) {
-        if !matches!(event.kind, Kind::Dropped | Kind::Added) {
-            self.deeds.close_last(event.at);
-        }
+        self.deeds.close_before(event.step, event.at);
         self.deeds.events.push(event);
     }
 

@@ -58,7 +58,7 @@ impl Sample {
 }
 
 /// Prints the tables. Returns what must not have been answered at all.
-pub fn print(history: &History, deeds: &Deeds) -> Vec<String> {
+pub fn print(history: &History, deeds: &Deeds, may_be_lost: bool) -> Vec<String> {
     let mut by_slot: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
     for record in &history.records {
         by_slot.entry(record.key.slot).or_default().push(record);
@@ -78,7 +78,7 @@ pub fn print(history: &History, deeds: &Deeds) -> Vec<String> {
     let done = history.records.iter().filter(|record| record.outcome.is_success());
     done.for_each(|record| all.add(Some(record.answered - record.called), 0));
     all.print("all operations that succeeded");
-    let mut findings = answers(history, deeds);
+    let mut findings = answers(history, deeds, may_be_lost);
     findings.extend(failures_in_quiet(history, deeds));
     findings
 }
@@ -186,7 +186,7 @@ fn changes(history: &History, deeds: &Deeds) {
     }
 }
 
-fn answers(history: &History, deeds: &Deeds) -> Vec<String> {
+fn answers(history: &History, deeds: &Deeds, may_be_lost: bool) -> Vec<String> {
     let mut failed: BTreeMap<&str, usize> = BTreeMap::new();
     let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -195,11 +195,11 @@ fn answers(history: &History, deeds: &Deeds) -> Vec<String> {
         match record.outcome {
             Outcome::Failed(status) => {
                 *failed.entry(status.text()).or_default() += 1;
-                findings.extend(never(status, record));
+                findings.extend(never(status, record, may_be_lost));
             }
             Outcome::Unknown(status) => {
                 *unknown.entry(status.text()).or_default() += 1;
-                findings.extend(never(status, record));
+                findings.extend(never(status, record, may_be_lost));
             }
             _ if record.is_write() => acknowledged += 1,
             _ => read += 1,
@@ -219,8 +219,9 @@ fn answers(history: &History, deeds: &Deeds) -> Vec<String> {
 }
 
 /// Statuses that no fault of ours excuses.
-fn never(status: Status, record: &Record) -> Option<String> {
-    let wrong = matches!(status, Status::DataLost | Status::Internal | Status::Panic);
+fn never(status: Status, record: &Record, may_be_lost: bool) -> Option<String> {
+    let wrong = matches!(status, Status::Internal | Status::Panic)
+        || (status == Status::DataLost && !may_be_lost);
     wrong.then(|| format!("answered with {status:?}: {record:?}"))
 }
 

@@ -89,7 +89,7 @@ impl Schedule {
                 };
                 Fault::Two { targets, stop_first, apart, down: self.time(0, 2000) }
             }
-            Mode::Idle => unreachable!("no faults in this mode"),
+            Mode::Loss | Mode::Idle => unreachable!("no schedule in this mode"),
         }
     }
 

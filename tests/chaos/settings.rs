@@ -15,6 +15,8 @@ pub enum Mode {
     Cables,
     /// Two nodes at once, whenever all copies are in sync.
     Double,
+    /// All holders of a key at once: what is lost is said to be.
+    Loss,
     /// No fault at all, but both cores busy with other work: nobody may be declared dead.
     Idle,
 }
@@ -53,8 +55,9 @@ impl Settings {
             "storm" => Mode::Storm,
             "cables" => Mode::Cables,
             "double" => Mode::Double,
+            "loss" => Mode::Loss,
             "idle" => Mode::Idle,
-            other => panic!("CHAOS_MODE={other}: short, storm, cables, double or idle"),
+            other => panic!("CHAOS_MODE={other}: short, storm, cables, double, loss or idle"),
         };
         let mut settings = Settings::of(mode);
         if let Some(seed) = number("CHAOS_SEED") {
@@ -103,7 +106,7 @@ impl Settings {
                 ..long
             },
             Mode::Idle => Settings { time: Duration::from_secs(600), ..long },
-            Mode::Storm | Mode::Cables | Mode::Double => long,
+            Mode::Storm | Mode::Cables | Mode::Double | Mode::Loss => long,
         }
     }
 
