@@ -46,7 +46,7 @@ use workload::Workload;
 /// Whether this version survives crashes. If not, the short form kills nobody.
 const SURVIVES_CRASHES: bool = true;
 /// Whether this version survives the crash of its coordinator. If not, that one is left alone.
-const COORDINATOR_IS_A_GROUP: bool = false;
+const COORDINATOR_IS_A_GROUP: bool = true;
 
 #[test]
 fn chaos() {
