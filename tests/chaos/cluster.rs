@@ -1,6 +1,8 @@
 //! The node processes, and the ring as its members see it.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What `ringkv node` ends with when it is refused, as a node whose old self is still known may be.
 const REFUSED: i32 = 2;
 
+/// What a node logs when it becomes the leader of the coordinator's group.
+const LEADS: &str = "leads the coordinator now";
+
 /// A ring of processes. The last node is a spare one: it stands by until it is added.
 pub struct Cluster {
     pub network: Network,
@@ -29,6 +34,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     janitor: Janitor,
     log: PathBuf,
+    leader: Leader,
     /// What must not happen to a process, and did.
     pub findings: Vec<String>,
 }
@@ -36,6 +42,14 @@ pub struct Cluster {
 struct Node {
     process: Option<Child>,
     place: Place,
+}
+
+/// Who leads the coordinator's group, by what the nodes have logged.
+#[derive(Default)]
+struct Leader {
+    /// How much of each node's log was read.
+    read: BTreeMap<usize, u64>,
+    last: Option<usize>,
 }
 
 /// Where a node should be when the ring is whole.
@@ -69,7 +83,8 @@ impl Cluster {
         let timeout = settings.timeout;
         let admin = Contact { seeds: network.address(0), timeout }.ring();
         let janitor = janitor.clone();
-        let mut cluster = Cluster { network, admin, nodes, janitor, log, findings: Vec::new() };
+        let (leader, findings) = (Leader::default(), Vec::new());
+        let mut cluster = Cluster { network, admin, nodes, janitor, log, leader, findings };
         for node in 1..=settings.nodes {
             cluster.launch(node);
         }
@@ -173,10 +188,27 @@ impl Cluster {
         holders.iter().filter_map(|node| index(&node.name)).collect()
     }
 
-    /// A node that is in the coordinator's group.
-    pub fn coordinator(&self) -> Option<usize> {
-        let info = self.admin.info().ok()?;
-        index(&info.members.iter().find(|member| member.coordinator)?.node.name)
+    /// The node that leads the coordinator's group.
+    pub fn leader(&mut self) -> Option<usize> {
+        self.look_for_leader();
+        self.leader.last.filter(|node| self.nodes[*node].place == Place::Member)
+    }
+
+    /// Reads what the logs say anew. Called so often that the order of the nodes hardly matters.
+    fn look_for_leader(&mut self) {
+        for node in 0..self.nodes.len() {
+            let read = self.leader.read.entry(node).or_default();
+            let mut text = String::new();
+            let file = File::open(self.log.join(format!("{}.err", name(node))));
+            let Ok(mut file) = file else { continue };
+            let sought = file.seek(SeekFrom::Start(*read));
+            if sought.is_ok() && file.read_to_string(&mut text).is_ok() {
+                *read += text.len() as u64;
+            }
+            if text.contains(LEADS) {
+                self.leader.last = Some(node);
+            }
+        }
     }
 
     /// Restarts what ended and waits until the ring is what it should be: all members up, all
@@ -186,6 +218,7 @@ impl Cluster {
         let mut wrong = String::new();
         while begun.elapsed() < SETTLE {
             self.revive();
+            self.look_for_leader();
             wrong = match self.admin.info() {
                 Ok(info) => match self.what_is_wrong(&info) {
                     None => return Ok(begun.elapsed()),
@@ -267,6 +300,7 @@ fn spawn(network: &Network, log: &Path, janitor: &Janitor, node: usize, how: &[&
     let mut command = network.command(node, Path::new(env!("CARGO_BIN_EXE_ringkv")));
     command.args(["node", "--until-stdin-ends", "--accept-public", "--name", &name(node)]);
     command.args(["--listen", &network.address(node)]).args(how).env_remove("RINGKV_RING");
+    command.args(["--log", "info"]);
     command.stdin(Stdio::piped()).stdout(file("out")).stderr(file("err"));
     // Its own process group: Ctrl-C in a terminal is for the test, whose janitor then cleans up.
     let process = command.process_group(0).spawn().expect("the node starts");

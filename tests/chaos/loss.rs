@@ -18,17 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub fn kill_all_holders(settings: &Settings, cluster: &mut Cluster, slots: &Slots) -> Deeds {
     std::thread::sleep(WORK);
     let mut deeds = Deeds::default();
-    let coordinator = cluster.coordinator().filter(|_| !crate::COORDINATOR_IS_A_GROUP);
-    let first = settings.rng(3).below(slots.count() as u64) as usize;
-    let some = (0..slots.count()).map(|at| (first + at) % slots.count()).find_map(|slot| {
-        let holders = cluster.holders(&slots.key(slot));
-        let whole = holders.len() == 3 && coordinator.is_none_or(|node| !holders.contains(&node));
-        whole.then_some((slot, holders))
-    });
-    let Some((slot, holders)) = some else {
-        deeds.findings.push("no key whose holders may all die".into());
-        return deeds;
-    };
+    let slot = settings.rng(3).below(slots.count() as u64) as usize;
+    let holders = cluster.holders(&slots.key(slot));
     println!("killed: all holders of slot {slot}, nodes {holders:?}");
     for node in &holders {
         cluster.kill(*node);

@@ -43,11 +43,6 @@ use settings::{Mode, Settings};
 use verify::Ballast;
 use workload::Workload;
 
-/// Whether this version survives crashes. If not, the short form kills nobody.
-const SURVIVES_CRASHES: bool = true;
-/// Whether this version survives the crash of its coordinator. If not, that one is left alone.
-const COORDINATOR_IS_A_GROUP: bool = true;
-
 #[test]
 fn chaos() {
     let settings = Settings::from_environment();

@@ -180,20 +180,16 @@ impl Nemesis<'_> {
     }
 
     /// Who that is now.
-    fn find(&self, target: Target) -> usize {
+    fn find(&mut self, target: Target) -> usize {
         let members = self.cluster.members();
         let holders = |slot: usize| self.cluster.holders(&self.slots.key(slot));
         let found = match target {
             Target::Member(at) => members.get(at % members.len()).copied(),
             Target::PrimaryOf(slot) => holders(slot).first().copied(),
             Target::BackupOf(slot) => holders(slot).last().copied(),
-            Target::Coordinator => self.cluster.coordinator(),
+            Target::Leader => self.cluster.leader(),
         };
-        let found = found.unwrap_or(members[0]);
-        match crate::COORDINATOR_IS_A_GROUP || self.cluster.coordinator() != Some(found) {
-            true => found,
-            false => members.into_iter().rfind(|node| *node != found).unwrap_or(found),
-        }
+        found.unwrap_or(members[0])
     }
 
     /// An event of which only the time is missing.
@@ -229,8 +225,7 @@ impl Nemesis<'_> {
     }
 
     fn roll(&mut self) -> Result<(), String> {
-        for member in 0..self.cluster.members().len() {
-            let node = self.find(Target::Member(member));
+        for node in self.cluster.members() {
             let event = self.event(node, Kind::Terminated);
             let at = self.cluster.terminate(node);
             self.happened(Event { at, ..event });
