@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ringkv::net::sys::boottime;
 use ringkv::ring::MemberState;
-use ringkv::{ChangeOptions, ReadOptions, Ring, RingInfo};
+use ringkv::{ChangeOptions, ClientConfig, ReadOptions, Ring, RingInfo};
 
 use crate::executor::Contact;
 use crate::janitor::Janitor;
@@ -220,7 +220,7 @@ impl Cluster {
             self.revive();
             self.look_for_leader();
             wrong = match self.admin.info() {
-                Ok(info) => match self.what_is_wrong(&info) {
+                Ok(info) => match self.what_is_wrong(&info).or_else(|| self.who_disagrees(&info)) {
                     None => return Ok(begun.elapsed()),
                     Some(wrong) => wrong,
                 },
@@ -254,6 +254,20 @@ impl Cluster {
         let lacking = || (info.under_replicated > 0).then(|| format!("{info:?}"));
         let lost = || (info.lost > 0).then(|| format!("{} partitions are lost", info.lost));
         moving.or_else(lacking).or_else(lost)
+    }
+
+    /// Each member is asked itself. The ring may still hold a node for the one that was just killed
+    /// there, whose next life answers at the same address and belongs to no ring yet.
+    fn who_disagrees(&self, info: &RingInfo) -> Option<String> {
+        let timeout = Duration::from_secs(1);
+        info.members.iter().find_map(|member| {
+            let own = Ring::connect(&member.node.addr, ClientConfig { timeout });
+            match own.and_then(|own| own.info()) {
+                Ok(own) if own.version == info.version => None,
+                Ok(own) => Some(format!("{} has version {}", member.node.name, own.version)),
+                Err(error) => Some(format!("{}: {error}", member.node.name)),
+            }
+        })
     }
 
     /// Starts again what should run and does not. Nobody ends by itself, except who is refused.
