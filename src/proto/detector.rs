@@ -240,6 +240,7 @@ mod tests {
         for n in 2..=members {
             coordinator.operate(&Command::Join(info(n))).unwrap();
         }
+        coordinator.propose(&|_| false);
         coordinator
     }
 
@@ -265,6 +266,7 @@ mod tests {
                 ring.operate(&command).unwrap();
                 decided.push(command);
             }
+            ring.propose(&|_| false);
         }
         decided
     }

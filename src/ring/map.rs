@@ -296,8 +296,10 @@ pub struct RingMap {
     pub members: BTreeMap<MemberId, Member>,
     /// One row for each partition.
     pub parts: Vec<Part>,
-    /// Members that run the coordinator.
+    /// Members that run the coordinator together.
     pub voters: Vec<MemberId>,
+    /// The version that named them: the configuration of their group.
+    pub voters_since: Ver,
 }
 
 impl RingMap {
@@ -329,6 +331,9 @@ impl RingMap {
 
     /// What must hold of every map, whatever happens.
     pub fn check_invariants(&self) -> Result<(), String> {
+        if self.voters_since > self.ver {
+            return Err(format!("voters of version {} in version {}", self.voters_since, self.ver));
+        }
         for part in &self.parts {
             part.check_invariants()?;
             if part.cfg.0 > self.epoch.0 || self.epoch > self.ver {

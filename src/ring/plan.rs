@@ -255,6 +255,7 @@ mod tests {
             members: (1..=count).map(|mid| (MemberId(mid), member(mid))).collect(),
             parts: vec![Part::default(); 1024],
             voters: Vec::new(),
+            voters_since: Ver::ZERO,
         };
         for (pid, goal) in goals(&map).into_iter().enumerate() {
             let primary = goal.first().expect("the ring has members");

@@ -5,7 +5,7 @@ use super::command::Command;
 use super::group::GroupMsg;
 use super::map::{decode_delta, decode_map, encode_delta, encode_map};
 use crate::base::limits::MEMBERS_MAX;
-use crate::base::{MemberId, Nanos, Ver};
+use crate::base::{MemberId, Nanos, Term, Ver};
 use crate::ring::{MapDelta, RingMap};
 
 /// A message of the control plane.
@@ -21,7 +21,7 @@ pub enum ControlMsg {
         want: bool,
         /// The configuration and the term in which the sender leads the coordinator; zero if it
         /// does not.
-        leads: (Ver, u64),
+        leads: (Ver, Term),
     },
     /// The answer to a heartbeat.
     HeartbeatAck {
@@ -47,6 +47,8 @@ pub enum ControlMsg {
     Submit {
         /// Chosen by the sender; zero asks for no answer.
         id: u64,
+        /// The member that it comes from, which may have passed it on; zero of a joiner.
+        origin: MemberId,
         /// The command.
         command: Command,
     },
@@ -92,7 +94,7 @@ impl ControlMsg {
                 out.put_u64(map_ver.0);
                 out.put_u8(u8::from(*want));
                 out.put_u64(leads.0.0);
-                out.put_u64(leads.1);
+                out.put_u64(leads.1.0);
             }
             ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant } => {
                 out.put_u8(HEARTBEAT_ACK);
@@ -110,9 +112,10 @@ impl ControlMsg {
                 out.put_u8(MAP_DELTA);
                 encode_delta(delta, out);
             }
-            ControlMsg::Submit { id, command } => {
+            ControlMsg::Submit { id, origin, command } => {
                 out.put_u8(SUBMIT);
                 out.put_u64(*id);
+                out.put_u64(origin.0);
                 command.encode(out);
             }
             ControlMsg::Submitted { id, admitted, status, text } => {
@@ -149,7 +152,7 @@ impl ControlMsg {
                 sent_at: Nanos(r.u64("sent_at")?),
                 map_ver: Ver(r.u64("map_ver")?),
                 want: r.bool("want")?,
-                leads: (Ver(r.u64("leads")?), r.u64("term")?),
+                leads: (Ver(r.u64("leads")?), Term(r.u64("term")?)),
             },
             HEARTBEAT_ACK => ControlMsg::HeartbeatAck {
                 echo: Nanos(r.u64("echo")?),
@@ -160,7 +163,11 @@ impl ControlMsg {
             MAP_WANTED => ControlMsg::MapWanted { have: Ver(r.u64("have")?) },
             MAP_FULL => ControlMsg::MapFull(Box::new(decode_map(&mut r)?)),
             MAP_DELTA => ControlMsg::MapDelta(Box::new(decode_delta(&mut r)?)),
-            SUBMIT => ControlMsg::Submit { id: r.u64("id")?, command: Command::decode(&mut r)? },
+            SUBMIT => ControlMsg::Submit {
+                id: r.u64("id")?,
+                origin: MemberId(r.u64("origin")?),
+                command: Command::decode(&mut r)?,
+            },
             SUBMITTED => ControlMsg::Submitted {
                 id: r.u64("id")?,
                 admitted: MemberId(r.u64("admitted")?),

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use ringkv::base::{MemberId, PartitionId, StreamId};
-use ringkv::ring::{Part, RingMap};
-use ringkv::wire::{Command, ControlMsg, PeerMsg};
+use ringkv::ring::Part;
+use ringkv::wire::{Command, PeerMsg};
 
 use crate::crashes::Danger;
 use crate::net::{Endpoint, Kind, Link};
@@ -102,7 +102,7 @@ impl World {
         let (primary, cfg) = (part.primary, part.cfg);
         self.coordinate(decider, |c| {
             let _ = c.submit(primary, &Command::Handover { pid, cfg, mid: first });
-            let cfg = c.map().parts[pid.0 as usize].cfg;
+            let cfg = c.draft().map_or(cfg, |map| map.parts[pid.0 as usize].cfg);
             let _ = c.submit(first, &Command::Handover { pid, cfg, mid: back });
         });
     }
@@ -122,7 +122,7 @@ impl World {
         let length = Duration::from_millis(self.rng.range(300, 1_500));
         self.isolate(primary, length);
         self.decide(&Command::Down { mid: primary });
-        let heir = self.truth.parts[pid.0 as usize].primary;
+        let heir = self.planned(pid).primary;
         let span = Duration::from_micros(self.rng.range(1_000, 300_000));
         let pass_on = Danger::PassOn { pid, but: [primary, heir] };
         self.after(span, Event::Danger(pass_on));
@@ -130,7 +130,7 @@ impl World {
 
     /// The primary of a partition passes its role on at once, serving or not.
     pub fn pass_on(&mut self, pid: PartitionId, but: [MemberId; 2]) {
-        let part = self.truth.parts[pid.0 as usize].clone();
+        let part = self.planned(pid);
         if let Some(mid) = part.isr.iter().find(|mid| !but.contains(mid) && *mid != part.primary) {
             self.propose_as_primary(&Command::Handover { pid, cfg: part.cfg, mid });
         }
@@ -160,10 +160,6 @@ impl World {
         self.decide(&Command::Down { mid: heir });
         if let Some(node) = self.nodes.get_mut(&of) {
             node.deaf_until = self.now;
-        }
-        if let Some(decider) = self.decider() {
-            let map = ControlMsg::MapFull(Box::new(RingMap::clone(&self.truth)));
-            self.control(decider, of, &map);
         }
     }
 
@@ -200,14 +196,10 @@ impl World {
         self.after(away, Event::Danger(Danger::GiveTo { pid, mid: from }));
     }
 
-    /// The role goes to that member, and it hears of it at once if it hears of anything.
+    /// The role goes to that member, wherever it is.
     pub fn give_to(&mut self, pid: PartitionId, mid: MemberId) {
-        let cfg = self.truth.parts[pid.0 as usize].cfg;
+        let cfg = self.planned(pid).cfg;
         self.propose_as_primary(&Command::Handover { pid, cfg, mid });
-        if let Some(decider) = self.decider() {
-            let map = ControlMsg::MapFull(Box::new(RingMap::clone(&self.truth)));
-            self.control(decider, mid, &map);
-        }
     }
 
     /// {a message is late, its connection breaks, the next one is used, and then it arrives}

@@ -164,20 +164,34 @@ impl World {
         }
     }
 
-    /// Whether the process of a member may die. The one that runs the coordinator may not, as long
-    /// as there is only one: its map would be lost with it.
+    /// Whether the process of a member may die. Voters keep what they know in memory: a majority of
+    /// them must live, also of those that were proposed as the next ones; and until a majority of
+    /// the newest ones know that they are, nobody may die, who could be the one to tell them.
     fn may_crash(&self, mid: MemberId) -> bool {
-        let decides = |mid: MemberId| {
-            let node = self.nodes.get(&mid);
-            node.is_some_and(|n| n.coordinator.as_ref().is_some_and(Coordinator::is_active))
+        let budget = self.settings.dangers.crashes_max;
+        if self.phase != Phase::Load || self.coverage.crashes >= budget {
+            return false;
+        }
+        let others = || self.truth.voters.iter().filter(|voter| **voter != mid);
+        let knows = |voter: &&MemberId| {
+            let map = self.nodes.get(*voter).and_then(|node| node.map.as_ref());
+            map.is_some_and(|map| map.ver >= self.truth.voters_since)
         };
-        let successor_decides = self.truth.voters.iter().any(|voter| decides(*voter));
-        let is_needed = self.truth.voters.contains(&mid)
-            || (!successor_decides && self.nodes.get(&mid).is_some_and(|n| n.coordinator.is_some()));
-        self.phase == Phase::Load
-            && !is_needed
-            && self.nodes.contains_key(&mid)
-            && self.coverage.crashes < self.settings.dangers.crashes_max
+        let is_settled = 2 * others().filter(knows).count() > self.truth.voters.len();
+        let lives = |voter: &&MemberId| **voter != mid && self.nodes.contains_key(*voter);
+        let keeps = |voters: &[MemberId]| 2 * voters.iter().filter(lives).count() > voters.len();
+        let may_come = |since: &ringkv::base::Ver| *since > self.truth.voters_since;
+        let mut proposed = self.proposed_voters.iter().filter(|(since, _)| may_come(since));
+        self.nodes.contains_key(&mid) && is_settled && proposed.all(|(_, voters)| keeps(voters))
+    }
+
+    /// Notes whom a leader wants as the next voters.
+    pub fn note_voters(&mut self, mid: MemberId) {
+        let coordinator = self.nodes.get(&mid).and_then(|node| node.coordinator.as_ref());
+        let Some(draft) = coordinator.and_then(Coordinator::draft) else { return };
+        if draft.voters_since > self.truth.voters_since {
+            self.proposed_voters.insert(draft.voters_since, draft.voters.clone());
+        }
     }
 
     /// The process of a member dies, with everything it knew.
@@ -225,41 +239,37 @@ impl World {
         match (link.sides[side], link.kind) {
             (Endpoint::Node(mid), Kind::Data) => self.lose_routes(mid, dead),
             (Endpoint::Node(mid), _) => {
-                self.coordinate(mid, Coordinator::replan);
+                self.coordinate(mid, |_| {});
                 self.look_for(mid, dead);
             }
             (Endpoint::Client(client), _) => self.client_lost(client, dead),
         }
     }
 
-    /// The node of a dead member starts again. It asks until it is admitted.
+    /// The node of a dead member starts again. It asks until it is admitted, and then begins to run.
     fn restart(&mut self, old: MemberId) {
         let Some(member) = self.truth.members.get(&old) else { return };
-        let info = JoinInfo { boot: self.rng.next_u64() as u32, ..info_of(member) };
+        let info = JoinInfo { boot: old.0 as u32, ..info_of(member) };
         let is_dead = member.is_dead();
-        let again = Event::Danger(Danger::Restart(old));
-        let Some(decider) = self.decider() else { return self.after(TRY_AGAIN, again) };
+        self.after(TRY_AGAIN, Event::Danger(Danger::Restart(old)));
+        let Some(decider) = self.decider() else { return };
         let link = Link::new(Endpoint::Node(decider), Endpoint::Node(old), Kind::Control);
         let seems_alive = self.network.in_flight(link, Endpoint::Node(decider)).is_some();
-        if seems_alive && !is_dead {
-            return self.after(TRY_AGAIN, again);
+        if self.nodes.contains_key(&old) || (seems_alive && !is_dead) {
+            return;
         }
-        // It must run before the map names it.
-        let next = self.truth.next_mid;
-        self.insert_node(next);
         let admitted = self.coordinate(decider, |c| c.admit(&info, |mid| mid != old));
         self.note(|_| format!("the node of {old:?} is back: {admitted:?}"));
         match admitted {
-            Some(Ok(Applied::Admitted(mid))) if mid == next => {}
-            Some(Ok(Applied::Admitted(mid))) => {
-                self.retire(next);
-                self.network.forget(Endpoint::Node(mid));
-                self.oracle.revive(mid);
-                self.insert_node(mid);
+            Some(Ok((Applied::Admitted(mid), _))) if mid == old => {
+                self.network.forget(Endpoint::Node(old));
+                self.oracle.revive(old);
+                self.insert_node(old);
             }
-            other => return self.require(Err(format!("a restart was refused: {other:?}"))),
+            Some(Ok(_)) => self.coverage.restarts += 1,
+            // The leader has not enough of a group, or too much of a log, to take it just now.
+            Some(Err(_)) | None => {}
         }
-        self.coverage.restarts += 1;
     }
 
     /// The faults are over: the dead come back, but for one now and then without whom the ring can
@@ -274,8 +284,15 @@ impl World {
         let missed = self.truth.parts.iter().any(waits)
             || targets < usize::from(self.truth.params.min_insync)
             || !graves.iter().all(can_leave);
-        if !missed && self.rng.chance(300) {
-            graves.pop();
+        let counts = |mid: MemberId| {
+            (0..self.truth.parts.len() as u32).any(|pid| {
+                let (now, soon) = (&self.truth.parts[pid as usize], self.planned(PartitionId(pid)));
+                now.isr.contains(mid) || soon.isr.contains(mid)
+            })
+        };
+        let dispensable = graves.iter().position(|mid| !missed && !counts(*mid));
+        if let Some(at) = dispensable.filter(|_| self.rng.chance(300)) {
+            graves.remove(at);
         }
         for mid in graves {
             self.after_ms(100, Event::Danger(Danger::Restart(mid)));
@@ -285,7 +302,6 @@ impl World {
     /// A decision of the coordinator, unless it is stopped just now.
     pub fn decide(&mut self, command: &Command) {
         let Some(decider) = self.decider() else { return };
-        let before = self.truth.clone();
         let done = self.coordinate(decider, |c| c.operate(command).is_ok());
         if done != Some(true) {
             return;
@@ -300,14 +316,13 @@ impl World {
             Command::Away { .. } => self.coverage.aways += 1,
             _ => {}
         }
-        debug_assert!(self.truth.ver > before.ver);
     }
 
     /// The coordinator takes `command` for one of the primary of its partition.
     pub fn propose_as_primary(&mut self, command: &Command) {
         let (Command::Remove { pid, .. } | Command::Handover { pid, .. }) = *command else { return };
         let Some(decider) = self.decider() else { return };
-        let primary = self.truth.parts[pid.0 as usize].primary;
+        let primary = self.planned(pid).primary;
         self.coordinate(decider, |c| drop(c.submit(primary, command)));
     }
 
@@ -324,7 +339,7 @@ impl World {
             found
         });
         let pid = PartitionId(self.rng.below(self.truth.parts.len() as u64) as u32);
-        let part = self.truth.parts[pid.0 as usize].clone();
+        let part = self.planned(pid);
         let cfg = part.cfg;
         let at = self.rng.below(part.isr.len() as u64) as usize;
         let replica = part.isr.as_slice()[at];

@@ -10,8 +10,8 @@
 //! Debug assertions of the cores are violations as well; a release build has them with
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
 //!
-//! Members crash and come back empty; only the one that runs the coordinator does not, as long as
-//! there is only one (`World::may_crash`).
+//! Members crash and come back empty, as long as a majority of the coordinator's voters lives: they
+//! keep what they know in memory (`World::may_crash`).
 
 mod attacks;
 mod clients;

@@ -2,14 +2,14 @@
 //! the network, a check after each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringkv::base::limits::TICK_MS;
 use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Coordinator, Disposition, MapRow, Moment, Replica};
-use ringkv::ring::{MapDelta, MemberState, RingMap};
+use ringkv::ring::{MapDelta, RingMap};
 use ringkv::wire::codec::Reader;
 use ringkv::wire::{ClientMsg, Command, ControlMsg, Op, PeerMsg, Reply, Request, ServerMsg};
 
@@ -86,11 +86,8 @@ impl World {
             return;
         };
         if link.kind == Kind::Control {
-            self.coordinate(mid, Coordinator::replan);
-            let (sent_at, map_ver) = (self.clock(mid), self.map_ver(mid));
-            let leads = (Ver::ZERO, 0);
-            let beat = ControlMsg::Heartbeat { sent_at, map_ver, want: false, leads };
-            return self.control(mid, peer, &beat);
+            self.coordinate(mid, |coordinator| coordinator.reconnected(peer));
+            return self.greet(mid, peer);
         }
         self.note(|_| format!("{mid:?} is connected to {peer:?}"));
         for pid in self.partitions() {
@@ -261,7 +258,8 @@ impl World {
                 self.input(mid, pid, None, |replica, at, _| replica.sweep(at));
             }
         }
-        self.coordinate(mid, |_| {});
+        // Fewer and later ticks than the 10 ms of a runtime are as good.
+        self.coordinate(mid, |coordinator| (0..TICK_MS / 10).for_each(|_| coordinator.tick()));
         self.after(Duration::from_millis(TICK_MS), Event::Tick(mid));
     }
 
@@ -443,7 +441,8 @@ impl World {
             node.watch.heard(from, heard_at);
         }
         match msg {
-            ControlMsg::Heartbeat { sent_at, map_ver, want, .. } => {
+            ControlMsg::Heartbeat { sent_at, map_ver, want, leads } => {
+                self.on_leadership(mid, from, leads);
                 self.on_heartbeat(mid, from, (sent_at, map_ver, want));
             }
             ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant } => {
@@ -456,25 +455,35 @@ impl World {
                     self.control(mid, from, &ControlMsg::MapFull(map));
                 }
             }
-            ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Rc::from(map)),
+            ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Arc::from(map)),
             ControlMsg::MapDelta(delta) if !deaf => {
-                if let Some(map) = map.and_then(|map| delta.apply(&map)) {
-                    self.adopt(mid, Rc::new(map));
+                let have = self.map_ver(mid);
+                match map.and_then(|map| delta.apply(&map)) {
+                    Some(map) => self.adopt(mid, Arc::new(map)),
+                    None if delta.ver > have => {
+                        self.control(mid, from, &ControlMsg::MapWanted { have });
+                    }
+                    None => {}
                 }
             }
-            ControlMsg::Submit { command, .. } => {
+            ControlMsg::Submit { origin, command, .. } => {
                 self.note(|_| format!("{from:?} proposes to {mid:?} {command:?}"));
-                self.coordinate(mid, |coordinator| {
-                    // A command that was overtaken does nothing, and is made again if needed.
-                    let _ = coordinator.submit(from, &command);
-                });
+                self.on_submit(mid, from, origin, &command);
+            }
+            ControlMsg::Group { cfg, msg } => {
+                let current =
+                    self.coordinate(mid, |coordinator| coordinator.receive(from, cfg, &msg));
+                if let Some(map) = map.filter(|_| current != Some(true)) {
+                    let map = Box::new(RingMap::clone(&map));
+                    self.control(mid, from, &ControlMsg::MapFull(map));
+                }
             }
             _ => {}
         }
     }
 
     /// A1: a member adopts a newer map; its partitions follow, at once or a little later.
-    pub fn adopt(&mut self, mid: MemberId, map: Rc<RingMap>) {
+    pub fn adopt(&mut self, mid: MemberId, map: Arc<RingMap>) {
         if map.ver <= self.map_ver(mid) {
             return;
         }
@@ -490,10 +499,13 @@ impl World {
         node.following.insert(map.ver, (node.replicas.len(), map.epoch));
         self.note(|_| format!("{mid:?} adopts {:?}", map.ver));
         let node = self.nodes.get_mut(&mid).expect("it was there a moment ago");
-        let decides = node.coordinator.as_ref().is_some_and(Coordinator::is_active);
-        if map.voters.contains(&mid) && !decides {
-            node.coordinator = Some(Coordinator::resume(mid, RingMap::clone(&map)));
-            self.counters.coordinator_moves += 1;
+        match &mut node.coordinator {
+            _ if !map.voters.contains(&mid) => node.coordinator = None,
+            Some(coordinator) => coordinator.adopt(&map),
+            None => {
+                node.coordinator = Some(Coordinator::join(mid, map.clone()));
+                self.counters.coordinator_moves += 1;
+            }
         }
         let gone = !map.members.contains_key(&mid);
         if gone && !std::mem::replace(&mut node.retired, true) {
@@ -540,42 +552,68 @@ impl World {
         }
     }
 
-    /// Sends a command to the coordinator that this member knows of.
+    /// Sends a command to a voter, who passes it on if it does not lead.
     pub fn propose(&mut self, mid: MemberId, command: Command) {
         let Some(node) = self.nodes.get(&mid) else { return };
-        let to = node.map.as_ref().and_then(|map| map.voters.first().copied());
-        match to {
-            Some(to) if to == mid => {
-                self.coordinate(mid, |coordinator| drop(coordinator.submit(mid, &command)));
+        let voters = node.map.as_ref().map(|map| map.voters.clone()).unwrap_or_default();
+        let at = self.rng.below(voters.len().max(1) as u64) as usize;
+        match voters.get(at) {
+            Some(to) if *to == mid => self.on_submit(mid, mid, mid, &command),
+            Some(to) => {
+                self.control(mid, *to, &ControlMsg::Submit { id: 0, origin: mid, command });
             }
-            Some(to) => self.control(mid, to, &ControlMsg::Submit { id: 0, command }),
             None => {}
         }
     }
 
-    /// Lets the coordinator on `mid`, if there is one, do something, plan, and publish the result.
+    /// A command of `origin` arrives at `mid`, from `from`.
+    fn on_submit(&mut self, mid: MemberId, from: MemberId, origin: MemberId, command: &Command) {
+        let Some(coordinator) = self.nodes.get(&mid).and_then(|node| node.coordinator.as_ref())
+        else {
+            return;
+        };
+        if coordinator.leads() {
+            // A command that was overtaken does nothing, and is made again if needed.
+            self.coordinate(mid, |coordinator| drop(coordinator.submit(origin, command)));
+        } else if let Some(leader) = coordinator.leader().filter(|_| from == origin) {
+            let command = command.clone();
+            self.control(mid, leader, &ControlMsg::Submit { id: 0, origin, command });
+        }
+    }
+
+    /// Lets the coordinator on `mid`, if there is one, do something, propose, and say what it has
+    /// to say; adopts and publishes what was decided.
     pub fn coordinate<T>(
         &mut self,
         mid: MemberId,
         work: impl FnOnce(&mut Coordinator) -> T,
     ) -> Option<T> {
+        // A majority of voters that have died unnoticed would be the end of the ring.
         let living: BTreeSet<MemberId> = self.nodes.keys().copied().collect();
         let node = self.nodes.get_mut(&mid)?;
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
-        // The only coordinator must not move to a member that has died unnoticed.
-        let moves = may_move(coordinator.map());
         let network = &self.network;
-        coordinator.plan(&|other| {
+        coordinator.propose(&|other| {
             let link = Link::new(Endpoint::Node(mid), Endpoint::Node(other), Kind::Control);
             let is_connected = network.in_flight(link, Endpoint::Node(mid)).is_some();
-            other == mid || (is_connected && (!moves || living.contains(&other)))
+            other == mid || (is_connected && living.contains(&other))
         });
-        let Some(delta) = coordinator.take_delta() else { return Some(result) };
-        let map = Rc::new(coordinator.map().clone());
-        self.new_truth(map.clone());
-        self.adopt(mid, map.clone());
-        self.publish(mid, &map, delta);
+        let (cfg, messages) = coordinator.take_messages();
+        let news = coordinator.take_news();
+        self.note_voters(mid);
+        for (to, msg) in messages {
+            self.control(mid, to, &ControlMsg::Group { cfg, msg });
+        }
+        for news in news {
+            if news.map.ver > self.truth.ver {
+                self.new_truth(news.map.clone());
+            }
+            if news.is_mine {
+                self.publish(mid, &news.map, news.delta);
+            }
+            self.adopt(mid, news.map);
+        }
         Some(result)
     }
 
@@ -594,8 +632,11 @@ impl World {
     }
 
     /// The map changed: what the checks and the attackers make of it.
-    fn new_truth(&mut self, map: Rc<RingMap>) {
+    fn new_truth(&mut self, map: Arc<RingMap>) {
         let old = std::mem::replace(&mut self.truth, map.clone());
+        for mid in map.members.keys().filter(|mid| **mid >= old.next_mid) {
+            self.insert_node(*mid);
+        }
         self.note(|_| format!("{:?}: {:?}", map.ver, map.parts));
         self.require(map.check_invariants());
         if map.ver <= old.ver || map.epoch < old.epoch {
@@ -648,12 +689,6 @@ impl World {
             node.deaf_until = node.deaf_until.max(until);
         }
     }
-}
-
-/// Whether the member that runs the coordinator is to leave.
-fn may_move(map: &RingMap) -> bool {
-    let leaves = |mid| map.members.get(mid).is_none_or(|m| m.state == MemberState::Leaving);
-    map.voters.iter().any(leaves)
 }
 
 fn short(mut line: String) -> String {

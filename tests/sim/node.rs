@@ -1,9 +1,9 @@
 //! One simulated member: the real cores, and the little that a runtime adds to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
-use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
+use ringkv::base::{MemberId, Nanos, PartitionId, Term, Ver};
 use ringkv::proto::detector::{Jury, Watch};
 use ringkv::proto::{Caller, Coordinator, Leases, Outbox, Replica};
 use ringkv::ring::{Params, RingMap};
@@ -23,10 +23,12 @@ pub struct Node {
     pub clock: Clock,
     /// Whom it hears.
     pub watch: Watch,
+    /// Who leads the coordinator, and since when, as far as it knows.
+    pub leader: ((Ver, Term), MemberId),
     /// What it thinks of the others, if it decides.
     pub jury: Jury,
     /// The newest map that it adopted.
-    pub map: Option<Rc<RingMap>>,
+    pub map: Option<Arc<RingMap>>,
     pub replicas: Vec<Replica>,
     /// The leases that it gave and has.
     pub leases: Leases,
@@ -59,6 +61,7 @@ impl Node {
             mid,
             clock,
             watch: Watch::default(),
+            leader: Default::default(),
             jury: Jury::default(),
             map: None,
             replicas: (0..params.partitions).map(replica).collect(),

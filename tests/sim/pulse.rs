@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use ringkv::base::{MemberId, Nanos, Ver};
+use ringkv::base::{MemberId, Nanos, PartitionId, Term, Ver};
 use ringkv::proto::Coordinator;
 use ringkv::proto::mutants::{self, Mutant};
+use ringkv::ring::Part;
 use ringkv::wire::ControlMsg;
 
 use crate::crashes::Danger;
@@ -15,7 +16,7 @@ use crate::world::{Event, World};
 impl World {
     /// The heartbeats of a member are due.
     pub fn heartbeat(&mut self, mid: MemberId) {
-        let (now, map_ver) = (self.clock(mid), self.map_ver(mid));
+        let now = self.clock(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.leases.tidy(now);
         let others = node.map.iter().flat_map(|map| map.members.keys().copied());
@@ -24,9 +25,7 @@ impl World {
             let want = self.nodes.get(&mid).is_some_and(|node| node.leases.wants(other, now));
             // Whom nobody asks any more has to ask itself: it may have been dropped.
             if mid > other || want || self.rng.chance(50) {
-                let leads = (Ver::ZERO, 0);
-                let beat = ControlMsg::Heartbeat { sent_at: now, map_ver, want, leads };
-                self.control(mid, other, &beat);
+                self.beat(mid, other, want);
             }
         }
         let Some(node) = self.nodes.get_mut(&mid) else { return };
@@ -39,20 +38,40 @@ impl World {
         self.after(period, Event::Heartbeat(mid));
     }
 
+    fn beat(&mut self, mid: MemberId, other: MemberId, want: bool) {
+        let (sent_at, map_ver) = (self.clock(mid), self.map_ver(mid));
+        let coordinator = self.nodes.get(&mid).and_then(|node| node.coordinator.as_ref());
+        let leads = coordinator.and_then(Coordinator::leadership).unwrap_or_default();
+        self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want, leads });
+    }
+
+    /// There is a new connection: the other side shall know at once how new the map is.
+    pub fn greet(&mut self, mid: MemberId, peer: MemberId) {
+        self.beat(mid, peer, false);
+    }
+
+    /// Later configurations and terms count more.
+    pub fn on_leadership(&mut self, mid: MemberId, from: MemberId, leads: (Ver, Term)) {
+        if let Some(node) = self.nodes.get_mut(&mid).filter(|node| leads > node.leader.0) {
+            node.leader = (leads, from);
+        }
+    }
+
     fn report(&mut self, mid: MemberId, suspects: Vec<MemberId>) {
-        let map = self.nodes.get(&mid).and_then(|node| node.map.clone());
-        let leader = map.and_then(|map| map.voters.first().copied());
-        if let Some(leader) = leader.filter(|leader| *leader != mid) {
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let first = node.map.as_ref().and_then(|map| map.voters.first().copied());
+        let known = Some(node.leader.1).filter(|leader| *leader != MemberId::ZERO);
+        if let Some(leader) = known.or(first).filter(|leader| *leader != mid) {
             self.control(mid, leader, &ControlMsg::Suspect(suspects));
         }
     }
 
-    /// A member of the coordinator decides who is dead and who is back.
+    /// The leader of the coordinator decides who is dead and who is back.
     fn judge(&mut self, mid: MemberId) {
         let now = self.clock(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
-        let Some(coordinator) = node.coordinator.as_ref().filter(|c| c.is_active()) else { return };
-        let commands = node.jury.judge(mid, coordinator.map(), &node.watch, now);
+        let Some(draft) = node.coordinator.as_ref().and_then(Coordinator::draft) else { return };
+        let commands = node.jury.judge(mid, draft, &node.watch, now);
         for command in commands {
             match self.settings.dangers.decide_lag_ms {
                 0 => self.decide(&command),
@@ -153,7 +172,7 @@ impl World {
     }
 
     /// I1: at most one member can answer a read of a partition without asking.
-    pub fn check_one_primary(&mut self, pid: ringkv::base::PartitionId) {
+    pub fn check_one_primary(&mut self, pid: PartitionId) {
         if self.oracle.primaries(pid) < 2 {
             return;
         }
@@ -170,18 +189,28 @@ impl World {
     }
 
     /// Whether somebody else than `mid` could answer a read of that partition just now.
-    pub fn is_served_elsewhere(&self, mid: MemberId, pid: ringkv::base::PartitionId) -> bool {
+    pub fn is_served_elsewhere(&self, mid: MemberId, pid: PartitionId) -> bool {
         self.nodes.values().filter(|node| node.mid != mid).any(|node| {
             let now = node.clock.read(self.now);
             node.replicas[pid.0 as usize].could_read_until(&node.leases, now) > now
         })
     }
 
-    /// The member that decides now, if it is not paused.
+    /// A row as the leader will have it when all is decided that it has begun; of the decided map if
+    /// nobody leads.
+    pub fn planned(&self, pid: PartitionId) -> Part {
+        let leader = self.decider().and_then(|mid| self.nodes.get(&mid));
+        let draft = leader.and_then(|node| node.coordinator.as_ref()?.draft());
+        draft.unwrap_or(&self.truth).parts[pid.0 as usize].clone()
+    }
+
+    /// A member that leads the coordinator, and is not paused: the newest leader, if an old one does
+    /// not know of it.
     pub fn decider(&self) -> Option<MemberId> {
-        let decides = |node: &&Node| {
-            !node.paused && node.coordinator.as_ref().is_some_and(Coordinator::is_active)
+        let since = |node: &Node| {
+            let coordinator = node.coordinator.as_ref().filter(|_| !node.paused)?;
+            Some((coordinator.leadership()?, node.mid))
         };
-        self.nodes.values().find(decides).map(|node| node.mid)
+        self.nodes.values().filter_map(since).max().map(|(_, mid)| mid)
     }
 }

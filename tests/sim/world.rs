@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringkv::base::{ClusterId, MemberId, Nanos, PartitionId, Rng};
+use ringkv::base::{ClusterId, MemberId, Nanos, PartitionId, Rng, Ver};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Coordinator, Moment};
 use ringkv::ring::{Hasher, Member, PartState, RingMap};
@@ -45,7 +45,7 @@ pub enum Event {
     /// A member's heartbeats are due.
     Heartbeat(MemberId),
     /// A partition of a member adopts a map.
-    Adopt { mid: MemberId, pid: PartitionId, map: Rc<RingMap>, promised_until: Nanos },
+    Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
     /// A member goes on after a pause.
     Resume(MemberId),
     /// A client looks at what it is waiting for. Ignored if the client has moved on.
@@ -182,12 +182,14 @@ pub struct World {
     pub nodes: BTreeMap<MemberId, Node>,
     pub clients: Vec<Client>,
     /// The authoritative map.
-    pub truth: Rc<RingMap>,
+    pub truth: Arc<RingMap>,
     pub oracle: Oracle,
     pub counters: Counters,
     pub coverage: Coverage,
     /// Dead members whose nodes do not come back by themselves.
     pub graves: Vec<MemberId>,
+    /// Voters that some leader proposed, by the version of the map in which they would be.
+    pub proposed_voters: BTreeMap<Ver, Vec<MemberId>>,
     pub hasher: Hasher,
     pub history: crate::clients::History,
     pub names_issued: u64,
@@ -234,7 +236,7 @@ impl World {
         let params = settings.params;
         let cluster = ClusterId(u128::from(seed) + 1);
         let coordinator = Coordinator::create(cluster, params, join_info(&mut rng, 1));
-        let truth = Rc::new(coordinator.map().clone());
+        let truth = coordinator.map().clone();
         let clock = Clock::draw(&mut rng, settings.dangers.clock_spread_permille);
         let mut first = Node::new(MemberId(1), &params, clock);
         first.coordinator = Some(coordinator);
@@ -251,6 +253,7 @@ impl World {
             counters: Counters::default(),
             coverage: Coverage::default(),
             graves: Vec::new(),
+            proposed_voters: BTreeMap::new(),
             hasher: Hasher::new(params.hash, params.seed, params.partitions),
             history: crate::clients::History::new(settings.keys),
             names_issued: 1,

@@ -96,7 +96,7 @@ impl Control {
         let peer = self.peers.entry(mid).or_default();
         peer.failures = 0;
         if let Some(coordinator) = &mut self.coordinator {
-            coordinator.replan();
+            coordinator.reconnected(mid);
         }
         if let Some(old) = peer.control.replace(Arc::clone(link)) {
             old.close(CloseReason::Local("replaced by a newer connection".into()));

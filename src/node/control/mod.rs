@@ -5,11 +5,12 @@
 //! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
 //!
 //! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
-//! following the map and running the coordinator, `pulse.rs` heartbeats and who is alive, `join.rs`
-//! becoming a member.
+//! following the map, `lead.rs` the part in the coordinator, `pulse.rs` heartbeats and who is
+//! alive, `join.rs` becoming a member.
 
 mod greet;
 mod join;
+mod lead;
 mod pulse;
 mod ring;
 
@@ -21,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::shared::Shared;
 use crate::base::limits::HALF_OPEN_MAX;
-use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status};
+use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status, Term, Ver};
 use crate::net::{
     CloseReason, ConnId, ConnectionOptions, Context, Detached, DialId, Flow, Handler, Link,
     ListenerId, Socket, sys,
@@ -32,14 +33,15 @@ use crate::wire::{Command, ControlMsg, ServerMsg};
 
 use join::Joining;
 pub(super) use join::join_info;
+use lead::{Leader, Pending};
 use pulse::Pulse;
 
 /// How often it is looked at what has taken too long.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the data connections of a pair stay after one of them left the ring.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// A map is published no more often than this: changes in between travel together.
-const PUBLISH_EVERY: Duration = Duration::from_millis(2);
+/// Changes of the map are proposed no more often than this: those in between travel together.
+const PROPOSE_EVERY: Duration = Duration::from_millis(2);
 
 /// Where the answer to an administrator's request goes.
 pub(super) struct AdminReply {
@@ -126,7 +128,13 @@ pub(super) struct Control {
     next_worker: usize,
     /// When there was a control connection to a peer last.
     connected_at: Nanos,
-    publish_at: Nanos,
+    /// Commands that are not decided yet, for those who want to know.
+    pending: Vec<Pending>,
+    known_leader: Leader,
+    /// What this member led when it was looked at last.
+    led: Option<(Ver, Term)>,
+    propose_at: Nanos,
+    group_tick_at: Nanos,
     housekeeping_at: Nanos,
     pulse: Pulse,
     watch: Watch,
@@ -154,7 +162,11 @@ impl Control {
             rng: Rng::new(sys::random_u64()),
             next_worker: 0,
             connected_at: Nanos::ZERO,
-            publish_at: Nanos::ZERO,
+            pending: Vec::new(),
+            known_leader: Leader::default(),
+            led: None,
+            propose_at: Nanos::ZERO,
+            group_tick_at: Nanos::ZERO,
             housekeeping_at: Nanos::ZERO,
             pulse: Pulse::default(),
             watch: Watch::default(),
@@ -177,7 +189,7 @@ impl Control {
                 ControlInput::Invite { reply, cluster, seeds } => {
                     self.on_invite(ctx, reply, cluster, seeds);
                 }
-                ControlInput::Drop { reply, mid } => self.on_drop(&reply, mid),
+                ControlInput::Drop { reply, mid } => self.on_drop(reply, mid),
                 ControlInput::DataDown(mid) => {
                     if let Some(peer) = self.peers.get_mut(&mid) {
                         peer.retry_at = Nanos::ZERO;
@@ -203,10 +215,11 @@ impl Control {
         }
         match (msg, from) {
             (ControlMsg::MapWanted { have }, _) => self.send_map(ctx, link, have),
-            (ControlMsg::Submit { id, command }, _) => {
-                self.on_submit(ctx, link, from, id, &command);
+            (ControlMsg::Submit { id, origin, command }, _) => {
+                self.on_submit(ctx, link, from, (id, origin), &command);
             }
-            (ControlMsg::Heartbeat { map_ver, sent_at, want, .. }, Some(mid)) => {
+            (ControlMsg::Heartbeat { map_ver, sent_at, want, leads }, Some(mid)) => {
+                self.on_leader(mid, leads);
                 self.on_heartbeat(ctx, link, mid, (map_ver, sent_at, want));
             }
             (ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant }, Some(mid)) => {
@@ -219,8 +232,9 @@ impl Control {
             (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
             // An answer that nobody waits for: commands are proposed again.
             (ControlMsg::Submitted { .. }, Some(_)) => {}
-            // The coordinator is one member yet: nobody is in a group.
-            (ControlMsg::Group { .. }, Some(_)) => {}
+            (ControlMsg::Group { cfg, msg }, Some(mid)) => {
+                self.on_group(ctx, link, mid, (cfg, &msg));
+            }
             (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
         }
         Flow::Continue
@@ -343,8 +357,11 @@ impl Handler for Control {
 
     fn next_timeout(&self) -> Option<Nanos> {
         let mut next = self.housekeeping_at.min(self.retry_at).min(self.pulse.due);
-        if self.has_news() {
-            next = next.min(self.publish_at);
+        if self.has_draft() {
+            next = next.min(self.propose_at);
+        }
+        if self.coordinator.as_ref().is_some_and(Coordinator::is_ticking) {
+            next = next.min(self.group_tick_at);
         }
         if let Some(joining) = &self.joining {
             next = next.min(joining.next_timeout());
@@ -364,9 +381,10 @@ impl Handler for Control {
             self.close_due(now);
         }
         self.pulse(ctx, now);
+        self.tick_group(now);
     }
 
     fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {
-        self.publish(ctx, now);
+        self.run_coordinator(ctx, now);
     }
 }

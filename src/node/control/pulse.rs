@@ -57,7 +57,7 @@ impl Control {
             }
         }
         let suspects = self.watch.suspects(now);
-        if !suspects.is_empty() && self.coordinator.is_none() {
+        if !suspects.is_empty() && !self.leads() {
             self.tell_leader(&member, &ControlMsg::Suspect(suspects));
         }
         self.judge_members(now);
@@ -72,7 +72,8 @@ impl Control {
 
     fn heartbeat(&self, ctx: &mut Context, member: &Membership, link: &Arc<Link>, want: bool) {
         let (map_ver, sent_at) = (member.map_ver(), ctx.now());
-        let leads = (Ver::ZERO, 0);
+        let leads = self.coordinator.as_ref().and_then(|coordinator| coordinator.leadership());
+        let leads = leads.unwrap_or_default();
         self.send(ctx, link, &ControlMsg::Heartbeat { sent_at, map_ver, want, leads });
     }
 
@@ -143,7 +144,7 @@ impl Control {
         }
         let now = ctx.now();
         self.watch.refused(mid);
-        if self.coordinator.is_some() {
+        if self.leads() {
             self.judge_members(now);
         } else if let Some(member) = self.shared.membership()
             && self.watch.is_suspect(mid, now)
@@ -152,24 +153,26 @@ impl Control {
         }
     }
 
+    fn leads(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.leads())
+    }
+
     /// As the leader: decides who is dead and who is back.
     fn judge_members(&mut self, now: Nanos) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let Some(member) = self.shared.membership() else { return };
-        for command in self.jury.judge(member.me, coordinator.map(), &self.watch, now) {
+        let Some(draft) = coordinator.draft() else { return };
+        for command in self.jury.judge(member.me, draft, &self.watch, now) {
             log::info!("{command:?}");
             let _ = coordinator.operate(&command);
         }
     }
 
-    /// Sends something to the member that runs the coordinator.
-    pub(super) fn tell_leader(&self, member: &Membership, msg: &ControlMsg) {
-        let voter = member.map().voters.first().copied();
-        let link = voter.and_then(|mid| self.peers.get(&mid)?.control.clone());
-        if let Some(link) = link
-            && link.push_frame(|out| msg.encode(out)).is_ok()
-        {
-            link.flush();
+    /// Tells everybody at once that this member leads the coordinator now.
+    pub(super) fn greet_all_by_heartbeat(&self, ctx: &mut Context) {
+        let Some(member) = self.shared.membership() else { return };
+        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
+            self.heartbeat(ctx, &member, link, false);
         }
     }
 }

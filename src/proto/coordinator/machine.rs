@@ -1,8 +1,8 @@
 //! The commands: preconditions and effects, as in the table of the protocol page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Coordinator;
+use super::draft::Draft;
 use crate::base::limits::{MEMBERS_MAX, NAME_BYTES_MAX};
 use crate::base::{Cfg, LearnerId, MemberId, PartitionId, Ver};
 use crate::ring::{Member, MemberState, Part, PartState, ReplicaSet, plan};
@@ -27,11 +27,11 @@ fn refused(why: impl Into<String>) -> Outcome {
     Err(Rejection::Refused(why.into()))
 }
 
-impl Coordinator {
+impl Draft {
     /// Applies one command: `from` is the member that it came from, `None` the coordinator itself
     /// or an operator. On `Err` nothing changed.
     pub(super) fn apply(&mut self, from: Option<MemberId>, command: &Command) -> Outcome {
-        if !self.is_active() {
+        if !self.is_open() {
             return Err(Rejection::Stale);
         }
         let outcome = match *command {
@@ -51,7 +51,7 @@ impl Coordinator {
             Command::Handover { pid, cfg, mid } => self.handover(from, pid, cfg, mid),
             Command::Reset { pid } => self.reset(pid),
             Command::SetRequired { copies } => self.set_required(copies),
-            Command::MoveCoordinator { to } => self.move_coordinator(to),
+            Command::SetVoters { ref voters } => self.set_voters(voters),
         };
         if outcome.is_ok() {
             self.unplanned = true;
@@ -318,12 +318,15 @@ impl Coordinator {
         Ok(Applied::Changed)
     }
 
-    fn move_coordinator(&mut self, to: MemberId) -> Outcome {
-        if self.map.voters.contains(&to) || !self.is_up(to) {
+    /// The same voters again are a new configuration, too: with an empty log.
+    fn set_voters(&mut self, voters: &[MemberId]) -> Outcome {
+        let distinct: BTreeSet<MemberId> = voters.iter().copied().collect();
+        let sound = !voters.is_empty() && distinct.len() == voters.len();
+        if !sound || voters.iter().any(|mid| !self.map.members.contains_key(mid)) {
             return Err(Rejection::Stale);
         }
-        self.bump();
-        self.map.voters = vec![to];
+        self.map.voters = voters.to_vec();
+        self.map.voters_since = self.bump();
         Ok(Applied::Changed)
     }
 

@@ -79,8 +79,8 @@ impl Replica {
                     lead.on_nack(from, strm, have, &self.log);
                 }
             }
-            PeerMsg::SnapBegin { cfg, lid, strm, start, .. } => {
-                self.on_snap_begin(cfg, lid, strm, start, out);
+            PeerMsg::SnapBegin { cfg, lid, strm, start, resets, .. } => {
+                self.on_snap_begin(cfg, (lid, strm), start, resets, out);
             }
             PeerMsg::SnapChunk { strm, index, ref items, .. } => {
                 if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
@@ -202,9 +202,9 @@ impl Replica {
     fn on_snap_begin(
         &mut self,
         cfg: Cfg,
-        lid: LearnerId,
-        strm: StreamId,
+        (lid, strm): (LearnerId, StreamId),
         start: Seq,
+        resets: u32,
         out: &mut dyn Outbox,
     ) {
         let in_sync = self.part.cfg == self.cfg && self.part.isr.contains(self.me);
@@ -217,7 +217,7 @@ impl Replica {
         let is_stale = match () {
             () if mutants::on(Mutant::NoLid) => cfg < self.cfg,
             () if mutants::on(Mutant::OlderStream) => lid < self.lid || unlisted,
-            () => cfg < self.cfg || is_other,
+            () => cfg < self.cfg || is_other || resets < self.resets,
         };
         if is_stale || in_sync || !role_fits || start > POSITION_MAX {
             return;
@@ -229,6 +229,7 @@ impl Replica {
         hear_of(self.cfg, out);
         self.role = Role::Learner;
         self.lid = lid;
+        self.resets = resets;
         self.commit = start;
         self.log = super::Log::starting_at(start);
         self.incoming = Some(Box::new(Incoming::new(strm)));

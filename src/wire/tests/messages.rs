@@ -308,7 +308,7 @@ fn command() -> impl Strategy<Value = Command> {
         part().prop_map(|(pid, cfg, mid)| Command::Handover { pid, cfg, mid }),
         pid().prop_map(|pid| Command::Reset { pid }),
         any::<u8>().prop_map(|copies| Command::SetRequired { copies }),
-        mid().prop_map(|to| Command::MoveCoordinator { to }),
+        vec(mid(), 0..6).prop_map(|voters| Command::SetVoters { voters }),
         mid().prop_map(|mid| Command::Up { mid }),
         mid().prop_map(|mid| Command::Away { mid }),
     ]
@@ -354,7 +354,7 @@ pub fn control_message() -> impl Strategy<Value = ControlMsg> {
     let nanos = || number().prop_map(Nanos);
     prop_oneof![
         (nanos(), ver(), any::<bool>()).prop_map(|(sent_at, map_ver, want)| {
-            ControlMsg::Heartbeat { sent_at, map_ver, want, leads: (map_ver, sent_at.0 / 3) }
+            ControlMsg::Heartbeat { sent_at, map_ver, want, leads: (map_ver, Term(sent_at.0 / 3)) }
         }),
         prop::collection::vec(mid(), 0..4).prop_map(ControlMsg::Suspect),
         (nanos(), ver(), ver(), any::<bool>()).prop_map(|(echo, epoch, map_ver, grant)| {
@@ -364,7 +364,11 @@ pub fn control_message() -> impl Strategy<Value = ControlMsg> {
         ring_map().prop_map(|map| ControlMsg::MapFull(Box::new(map))),
         successive_maps()
             .prop_map(|(old, new)| ControlMsg::MapDelta(Box::new(MapDelta::between(&old, &new)))),
-        (number(), command()).prop_map(|(id, command)| ControlMsg::Submit { id, command }),
+        (number(), mid(), command()).prop_map(|(id, origin, command)| ControlMsg::Submit {
+            id,
+            origin,
+            command
+        }),
         (number(), mid(), any::<i32>(), owned_text()).prop_map(|(id, admitted, status, text)| {
             ControlMsg::Submitted { id, admitted, status, text }
         }),
@@ -552,6 +556,7 @@ pub fn ring_map() -> impl Strategy<Value = RingMap> {
                 members: members.clone(),
                 parts,
                 voters: voters.clone(),
+                voters_since: Ver(epoch / 2),
             })
         },
     )
