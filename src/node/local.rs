@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use super::calls::{Arrival, Mailbox};
 use super::config::{Lookup, NodeConfig, Start};
 use super::control::Control;
-use super::drive::{Event, Transport};
+use super::drive::{Event, Sessions, Transport};
 use super::shared::{Shared, WorkerHandle};
 use super::turn::{LOCAL, Turn};
 use super::worker::Worker;
 use crate::base::limits::{COMMANDS_MAX, CONNECTIONS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status, Ver};
+use crate::base::{ClusterId, Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::{Address, Budget, Handler, Listener, Reactor, ReactorOptions, sys};
+use crate::proto::router::Stamp;
 use crate::proto::{Caller, Coordinator};
 use crate::ring::RingMap;
 use crate::wire::codec::Reader;
@@ -27,6 +28,8 @@ use crate::wire::{Op, Reply, Request};
 /// Connections that wait for a worker to take them.
 const WORKER_INPUTS_MAX: usize = 1024;
 const WORKERS_MAX: usize = 64;
+/// While answers are missing, a thread looks this often whether the ring has changed.
+const DOUBT_AFTER: Duration = Duration::from_millis(300);
 
 /// A running node. Clones share it.
 #[derive(Clone)]
@@ -161,6 +164,7 @@ impl Node {
             lookup,
             turn: None,
             open: HashMap::new(),
+            doubt_at: sys::boottime() + DOUBT_AFTER,
         }
     }
 
@@ -299,8 +303,18 @@ pub(super) struct LocalTransport {
     mailbox: Arc<Mailbox>,
     lookup: Lookup,
     turn: Option<Turn>,
-    /// Tag to call number of what is under way.
-    open: HashMap<usize, u64>,
+    /// What is under way, by tag.
+    open: HashMap<usize, Open>,
+    doubt_at: Nanos,
+}
+
+/// An operation under way.
+struct Open {
+    /// Its call number.
+    id: u64,
+    /// Where, and by which map.
+    pid: PartitionId,
+    map_ver: Ver,
 }
 
 impl Transport for LocalTransport {
@@ -308,14 +322,27 @@ impl Transport for LocalTransport {
         sys::boottime()
     }
 
-    fn submit(&mut self, tag: usize, op: &Op<'_>, _: Option<MemberId>) -> Ver {
+    fn partition(&self, op: &Op<'_>) -> Option<PartitionId> {
+        Some(self.shared.membership()?.hasher.partition(op.key()?))
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        Arc::clone(&self.shared.sessions)
+    }
+
+    fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, _: Option<MemberId>) -> Ver {
         let id = self.shared.calls.open(&self.mailbox, tag);
-        self.open.insert(tag, id);
         let Some(member) = self.shared.membership() else {
+            self.open.insert(tag, Open { id, pid: PartitionId(0), map_ver: Ver::ZERO });
             self.shared.calls.complete(id, &Reply::NoRing);
             return Ver::ZERO;
         };
         let map_ver = member.map_ver();
+        let pid = match *op {
+            Op::Scan { pid, .. } => pid,
+            op => op.key().map_or(PartitionId(0), |key| member.hasher.partition(key)),
+        };
+        self.open.insert(tag, Open { id, pid, map_ver });
         let stale = |turn: &Turn| !Arc::ptr_eq(turn.member(), &member);
         if self.turn.as_ref().is_some_and(stale) {
             self.finish_turn();
@@ -332,7 +359,7 @@ impl Transport for LocalTransport {
             // What this node does not hold, it does not know: LOCAL asks nobody else.
             turn.reply(caller, &Reply::Absent);
         } else {
-            turn.request(caller, &Request::new(map_ver, op));
+            turn.request(caller, &stamp.on(Request::new(map_ver, op)));
         }
         map_ver
     }
@@ -342,7 +369,7 @@ impl Transport for LocalTransport {
         self.shared.check_open()?;
         let arrived = self.mailbox.take(until.since(sys::boottime()));
         for Arrival { number, tag, reply } in arrived {
-            if self.open.get(&tag) != Some(&number) {
+            if self.open.get(&tag).is_none_or(|open| open.id != number) {
                 continue; // Given up meanwhile.
             }
             self.open.remove(&tag);
@@ -350,6 +377,11 @@ impl Transport for LocalTransport {
                 Ok(reply) => report(tag, Event::Reply(&reply)),
                 Err(_) => debug_assert!(false, "an answer was encoded by us"),
             }
+        }
+        let now = sys::boottime();
+        if now >= self.doubt_at {
+            self.doubt_at = now + DOUBT_AFTER;
+            self.doubt(report);
         }
         self.shared.check_open()
     }
@@ -360,13 +392,30 @@ impl Transport for LocalTransport {
 
     fn abandon(&mut self) {
         self.finish_turn();
-        for (_, id) in self.open.drain() {
-            self.shared.calls.forget(id);
+        for (_, open) in self.open.drain() {
+            self.shared.calls.forget(open.id);
         }
     }
 }
 
 impl LocalTransport {
+    /// What was passed on to a member that hangs is not answered, nor is its connection closed. If
+    /// the partition's configuration is new, do not wait for the old one any longer.
+    fn doubt(&mut self, report: &mut dyn FnMut(usize, Event<'_>)) {
+        let Some(member) = self.shared.membership() else { return };
+        let map = member.map();
+        let is_overtaken =
+            |open: &Open| map.part(open.pid).is_some_and(|part| part.cfg.0 > open.map_ver.0);
+        let overtaken = self.open.iter().filter(|(_, open)| is_overtaken(open));
+        let overtaken: Vec<usize> = overtaken.map(|(tag, _)| *tag).collect();
+        for tag in overtaken {
+            if let Some(open) = self.open.remove(&tag) {
+                self.shared.calls.forget(open.id);
+                report(tag, Event::Lost { sent: true });
+            }
+        }
+    }
+
     fn finish_turn(&mut self) {
         if let Some(mut turn) = self.turn.take() {
             turn.finish();

@@ -13,7 +13,9 @@ pub mod coordinator;
 pub mod outbox;
 pub mod replica;
 pub mod router;
+pub mod session;
 
 pub use coordinator::Coordinator;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};
+pub use session::{ClientSessions, End, Ticket};

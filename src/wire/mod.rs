@@ -23,4 +23,4 @@ pub use command::{Applied, Command, JoinInfo, Rejection};
 pub use control::ControlMsg;
 pub use hello::{Hello, Role, Welcome};
 pub use operation::{Op, Page, Reply, Request, Session};
-pub use replica::{Effect, EntryRef, Item, Outcome, PeerMsg};
+pub use replica::{Effect, EntryRef, Item, Outcome, PeerMsg, SessionRecord};

@@ -2,7 +2,9 @@
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::operation::{Reply, Request, Session};
-use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX};
+use crate::base::limits::{
+    APPEND_ENTRIES_MAX, KEY_BYTES_MAX, SESSION_WINDOW_MAX, SESSIONS_PER_PARTITION_MAX,
+};
 use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId};
 
 /// What an entry does to the table. Physical: a backup never evaluates a condition.
@@ -24,6 +26,11 @@ pub enum Effect<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// The session is gone from now on (S1e).
+    Close {
+        /// Which session.
+        sid: u128,
+    },
 }
 
 /// What the client of an entry is told. Part of the replicated entry, so that a retry after a
@@ -36,6 +43,27 @@ pub enum Outcome {
     Exists,
     /// Not deleted: no such key.
     Absent,
+    /// Not stored: the key's value is not the expected one.
+    Mismatch,
+    /// Added: the new value.
+    Number(i64),
+    /// Not added: the value is no number.
+    NotANumber,
+    /// Not added: the result would be too large.
+    Overflow,
+}
+
+/// What a replica remembers of one session: part of a snapshot (S3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Which session.
+    pub sid: u128,
+    /// Its client has the answers of all lower numbers.
+    pub floor: u64,
+    /// Position of its last entry.
+    pub last: Seq,
+    /// Numbers with what their client is told, in any order.
+    pub results: Vec<(u64, Outcome)>,
 }
 
 /// One entry of a partition's log.
@@ -140,6 +168,17 @@ pub enum PeerMsg<'a> {
         /// Keys with their values.
         items: Vec<Item<'a>>,
     },
+    /// A piece of a snapshot: sessions as they were at its start. They come before all keys.
+    SnapSessions {
+        /// Which partition.
+        pid: PartitionId,
+        /// Which stream.
+        strm: StreamId,
+        /// Number of this piece, counted together with the others.
+        index: u32,
+        /// Sessions.
+        sessions: Vec<SessionRecord>,
+    },
     /// The snapshot had this many pieces.
     SnapEnd {
         /// Which partition.
@@ -181,6 +220,7 @@ const SNAP_BEGIN: u8 = 0x23;
 const SNAP_CHUNK: u8 = 0x24;
 const SNAP_END: u8 = 0x25;
 const RELINQUISH: u8 = 0x26;
+const SNAP_SESSIONS: u8 = 0x27;
 const FORWARD: u8 = 0x28;
 const FORWARD_REPLY: u8 = 0x29;
 // 0x2A and 0x2B: the read barrier and its answer, which come with the leases.
@@ -189,6 +229,10 @@ const FORWARD_REPLY: u8 = 0x29;
 const ENTRY_BYTES_MIN: usize = 10;
 /// Bytes of the smallest item: key length, a key of one byte, value length, version, expiry.
 const ITEM_BYTES_MIN: usize = 23;
+/// Bytes of a session without results: sid, floor, last, count.
+const SESSION_BYTES_MIN: usize = 36;
+/// Bytes of the smallest result: number, outcome.
+const RESULT_BYTES_MIN: usize = 9;
 
 impl<'a> PeerMsg<'a> {
     /// The partition that it is about; `None` for forwarded requests.
@@ -199,6 +243,7 @@ impl<'a> PeerMsg<'a> {
             | PeerMsg::Nack { pid, .. }
             | PeerMsg::SnapBegin { pid, .. }
             | PeerMsg::SnapChunk { pid, .. }
+            | PeerMsg::SnapSessions { pid, .. }
             | PeerMsg::SnapEnd { pid, .. }
             | PeerMsg::Relinquish { pid, .. } => Some(*pid),
             PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => None,
@@ -208,19 +253,7 @@ impl<'a> PeerMsg<'a> {
     /// Appends the message's payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } => {
-                out.put_u8(APPEND);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(strm.0);
-                out.put_u8(u8::from(*sync));
-                out.put_u64(prev.0);
-                out.put_u64(prev_ecfg.0);
-                out.put_u64(commit.0);
-                out.put_u64(last.0);
-                out.put_count(entries.len());
-                entries.iter().for_each(|entry| encode_entry(entry, out));
-            }
+            PeerMsg::Append { .. } => self.encode_append(out),
             PeerMsg::Ack { pid, cfg, strm, matched, snap_ok } => {
                 out.put_u8(ACK);
                 out.put_u32(pid.0);
@@ -253,6 +286,14 @@ impl<'a> PeerMsg<'a> {
                 out.put_count(items.len());
                 items.iter().for_each(|item| encode_item(item, out));
             }
+            PeerMsg::SnapSessions { pid, strm, index, sessions } => {
+                out.put_u8(SNAP_SESSIONS);
+                out.put_u32(pid.0);
+                out.put_u64(strm.0);
+                out.put_u32(*index);
+                out.put_count(sessions.len());
+                sessions.iter().for_each(|session| session.encode(out));
+            }
             PeerMsg::SnapEnd { pid, strm, count } => {
                 out.put_u8(SNAP_END);
                 out.put_u32(pid.0);
@@ -274,6 +315,24 @@ impl<'a> PeerMsg<'a> {
                 Self::encode_forward_reply(*route, reply, out);
             }
         }
+    }
+
+    fn encode_append(&self, out: &mut Vec<u8>) {
+        let PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } = self
+        else {
+            return;
+        };
+        out.put_u8(APPEND);
+        out.put_u32(pid.0);
+        out.put_u64(cfg.0);
+        out.put_u64(strm.0);
+        out.put_u8(u8::from(*sync));
+        out.put_u64(prev.0);
+        out.put_u64(prev_ecfg.0);
+        out.put_u64(commit.0);
+        out.put_u64(last.0);
+        out.put_count(entries.len());
+        entries.iter().for_each(|entry| encode_entry(entry, out));
     }
 
     /// Appends the payload of a `ForwardReply`, without taking the answer.
@@ -310,6 +369,7 @@ impl<'a> PeerMsg<'a> {
                 resets: r.u32("resets")?,
             },
             SNAP_CHUNK => Self::decode_chunk(&mut r)?,
+            SNAP_SESSIONS => Self::decode_sessions(&mut r)?,
             SNAP_END => PeerMsg::SnapEnd {
                 pid: PartitionId(r.u32("pid")?),
                 strm: StreamId(r.u64("strm")?),
@@ -369,12 +429,53 @@ impl<'a> PeerMsg<'a> {
         }
         Ok(PeerMsg::SnapChunk { pid, strm, index, items })
     }
+
+    fn decode_sessions(r: &mut Reader<'a>) -> Decoded<Self> {
+        let pid = PartitionId(r.u32("pid")?);
+        let strm = StreamId(r.u64("strm")?);
+        let index = r.u32("index")?;
+        let count = r.bounded_count(SESSION_BYTES_MIN, SESSIONS_PER_PARTITION_MAX, "sessions")?;
+        let mut sessions = Vec::with_capacity(count);
+        for _ in 0..count {
+            sessions.push(SessionRecord::decode(r)?);
+        }
+        Ok(PeerMsg::SnapSessions { pid, strm, index, sessions })
+    }
+}
+
+impl SessionRecord {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u128(self.sid);
+        out.put_u64(self.floor);
+        out.put_u64(self.last.0);
+        out.put_count(self.results.len());
+        for (number, outcome) in &self.results {
+            out.put_u64(*number);
+            encode_outcome(*outcome, out);
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Decoded<Self> {
+        let sid = match r.u128("sid")? {
+            0 => return Err(DecodeError("sid")),
+            sid => sid,
+        };
+        let floor = r.u64("floor")?;
+        let last = Seq(r.u64("last")?);
+        let count = r.bounded_count(RESULT_BYTES_MIN, SESSION_WINDOW_MAX as usize, "results")?;
+        let mut results = Vec::with_capacity(count);
+        for _ in 0..count {
+            results.push((r.u64("number")?, decode_outcome(r)?));
+        }
+        Ok(Self { sid, floor, last, results })
+    }
 }
 
 const EFFECT_NONE: u8 = 0;
 const EFFECT_PUT: u8 = 1;
 const EFFECT_PUT_EXPIRING: u8 = 2;
 const EFFECT_DELETE: u8 = 3;
+const EFFECT_CLOSE: u8 = 4;
 const HAS_SESSION: u8 = 0x80;
 
 fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
@@ -391,13 +492,10 @@ fn encode_entry(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
         Effect::Put { expires_at_ms: 0, .. } => EFFECT_PUT,
         Effect::Put { .. } => EFFECT_PUT_EXPIRING,
         Effect::Delete { .. } => EFFECT_DELETE,
+        Effect::Close { .. } => EFFECT_CLOSE,
     };
     out.put_u8(tag | session_bit);
-    out.put_u8(match entry.outcome {
-        Outcome::Done => 0,
-        Outcome::Exists => 1,
-        Outcome::Absent => 2,
-    });
+    encode_outcome(entry.outcome, out);
     out.put_u64(entry.ecfg.0);
     if session_bit != 0 {
         entry.session.encode(out);
@@ -412,17 +510,41 @@ fn encode_entry(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
             out.put_bytes(value);
         }
         Effect::Delete { key } => out.put_short_bytes(key),
+        Effect::Close { sid } => out.put_u128(sid),
     }
+}
+
+fn encode_outcome(outcome: Outcome, out: &mut Vec<u8>) {
+    match outcome {
+        Outcome::Done => out.put_u8(0),
+        Outcome::Exists => out.put_u8(1),
+        Outcome::Absent => out.put_u8(2),
+        Outcome::Mismatch => out.put_u8(3),
+        Outcome::Number(number) => {
+            out.put_u8(4);
+            out.put_u64(number as u64);
+        }
+        Outcome::NotANumber => out.put_u8(5),
+        Outcome::Overflow => out.put_u8(6),
+    }
+}
+
+fn decode_outcome(r: &mut Reader<'_>) -> Decoded<Outcome> {
+    Ok(match r.u8("outcome")? {
+        0 => Outcome::Done,
+        1 => Outcome::Exists,
+        2 => Outcome::Absent,
+        3 => Outcome::Mismatch,
+        4 => Outcome::Number(r.u64("number")? as i64),
+        5 => Outcome::NotANumber,
+        6 => Outcome::Overflow,
+        _ => return Err(DecodeError("outcome")),
+    })
 }
 
 fn decode_entry<'a>(seq: Seq, r: &mut Reader<'a>) -> Decoded<EntryRef<'a>> {
     let tag = r.u8("entry tag")?;
-    let outcome = match r.u8("outcome")? {
-        0 => Outcome::Done,
-        1 => Outcome::Exists,
-        2 => Outcome::Absent,
-        _ => return Err(DecodeError("outcome")),
-    };
+    let outcome = decode_outcome(r)?;
     let ecfg = Cfg(r.u64("ecfg")?);
     let session = if tag & HAS_SESSION != 0 { Session::decode(r)? } else { Session::default() };
     let effect = match tag & !HAS_SESSION {
@@ -436,6 +558,10 @@ fn decode_entry<'a>(seq: Seq, r: &mut Reader<'a>) -> Decoded<EntryRef<'a>> {
             value: r.bytes("value")?,
         },
         EFFECT_DELETE => Effect::Delete { key: decode_key(r)? },
+        EFFECT_CLOSE => match r.u128("sid")? {
+            0 => return Err(DecodeError("sid")),
+            sid => Effect::Close { sid },
+        },
         _ => return Err(DecodeError("entry tag")),
     };
     Ok(EntryRef { ecfg, seq, session, effect, outcome })
