@@ -29,6 +29,22 @@ pub struct Attacks {
     pub promote_falsely: bool,
 }
 
+impl Attacks {
+    fn draw(rng: &mut Rng, promote_falsely: bool) -> Self {
+        Self {
+            handover_twice: rng.chance(250),
+            isolate_old_primary: rng.chance(250),
+            reset_in_snapshot: rng.chance(250),
+            delay_map_to_learner: rng.chance(250),
+            drop_streamer: rng.chance(200),
+            drop_coordinator: rng.chance(250),
+            remove_for_no_reason: rng.chance(200),
+            late_append: rng.chance(250),
+            promote_falsely,
+        }
+    }
+}
+
 /// What makes life hard for sessions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionFaults {
@@ -160,20 +176,9 @@ impl Settings {
             bulk_room: pick(rng, &[1, 40_000, 1 << 20]),
             no_room_permille: pick(rng, &[0, 300, 800]),
             memory_full_permille: pick(rng, &[0, 0, 100]),
-            attacks: if quiet {
-                Attacks::default()
-            } else {
-                Attacks {
-                    handover_twice: rng.chance(250),
-                    isolate_old_primary: rng.chance(250),
-                    reset_in_snapshot: rng.chance(250),
-                    delay_map_to_learner: rng.chance(250),
-                    drop_streamer: rng.chance(200),
-                    drop_coordinator: rng.chance(250),
-                    remove_for_no_reason: rng.chance(200),
-                    late_append: rng.chance(250),
-                    promote_falsely: may_wedge,
-                }
+            attacks: match quiet {
+                true => Attacks::default(),
+                false => Attacks::draw(rng, may_wedge),
             },
             may_wedge,
             quiet,
