@@ -171,7 +171,19 @@ impl Status {
 
     /// Whether a write that ended this way may have taken effect, or may still do so.
     pub fn maybe_applied(self) -> bool {
-        matches!(self, Status::Timeout | Status::ConnectionLost | Status::Panic)
+        // The last six end calls that were under way, and say nothing about what they had begun.
+        matches!(
+            self,
+            Status::Timeout
+                | Status::ConnectionLost
+                | Status::DataLost
+                | Status::Closed
+                | Status::Aborted
+                | Status::Io
+                | Status::Protocol
+                | Status::Internal
+                | Status::Panic
+        )
     }
 }
 
@@ -256,5 +268,9 @@ mod tests {
         }
         assert!(Status::Timeout.maybe_applied());
         assert!(!Status::Busy.maybe_applied());
+        // What promises that nothing was executed must not take it back.
+        for status in [Status::Unavailable, Status::NotEnoughReplicas, Status::OutOfMemory] {
+            assert!(!status.maybe_applied());
+        }
     }
 }

@@ -493,4 +493,6 @@ fn mix(value: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
