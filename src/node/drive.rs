@@ -70,7 +70,7 @@ pub(super) trait Transport {
     fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, hint: Option<MemberId>) -> Ver;
 
     /// The partition that an operation is about; `None` if there is no ring to ask.
-    fn partition(&self, op: &Op<'_>) -> Option<PartitionId>;
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId>;
 
     /// The sessions of the handle.
     fn sessions(&self) -> Arc<Sessions>;

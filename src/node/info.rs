@@ -308,7 +308,7 @@ impl Transport for Recorder<'_> {
         self.inner.submit(tag, op, stamp, hint)
     }
 
-    fn partition(&self, op: &Op<'_>) -> Option<PartitionId> {
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
         self.inner.partition(op)
     }
 

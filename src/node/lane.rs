@@ -255,7 +255,7 @@ impl Transport for Session<'_> {
         boottime()
     }
 
-    fn partition(&self, op: &Op<'_>) -> Option<PartitionId> {
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
         partition_of(&self.map, op)
     }
 

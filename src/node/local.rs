@@ -13,7 +13,7 @@ use super::calls::{Arrival, Mailbox};
 use super::config::{Lookup, NodeConfig, Start};
 use super::control::Control;
 use super::drive::{Event, Sessions, Transport};
-use super::shared::{Shared, WorkerHandle};
+use super::shared::{Membership, Shared, WorkerHandle};
 use super::turn::{LOCAL, Turn};
 use super::worker::Worker;
 use crate::base::limits::{COMMANDS_MAX, CONNECTIONS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
@@ -164,7 +164,8 @@ impl Node {
             lookup,
             turn: None,
             open: HashMap::new(),
-            doubt_at: sys::boottime() + DOUBT_AFTER,
+            member: None,
+            doubt_at: Nanos::ZERO,
         }
     }
 
@@ -303,18 +304,12 @@ pub(super) struct LocalTransport {
     mailbox: Arc<Mailbox>,
     lookup: Lookup,
     turn: Option<Turn>,
-    /// What is under way, by tag.
-    open: HashMap<usize, Open>,
+    /// What is under way, by tag: its call number, and the map that it was routed by.
+    open: HashMap<usize, (u64, Ver)>,
+    /// The membership that the next operation was looked up in, so that it is looked up once.
+    member: Option<Arc<Membership>>,
+    /// Zero until the first wait.
     doubt_at: Nanos,
-}
-
-/// An operation under way.
-struct Open {
-    /// Its call number.
-    id: u64,
-    /// Where, and by which map.
-    pid: PartitionId,
-    map_ver: Ver,
 }
 
 impl Transport for LocalTransport {
@@ -322,8 +317,9 @@ impl Transport for LocalTransport {
         sys::boottime()
     }
 
-    fn partition(&self, op: &Op<'_>) -> Option<PartitionId> {
-        Some(self.shared.membership()?.hasher.partition(op.key()?))
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
+        self.member = self.shared.membership();
+        Some(self.member.as_ref()?.hasher.partition(op.key()?))
     }
 
     fn sessions(&self) -> Arc<Sessions> {
@@ -332,17 +328,13 @@ impl Transport for LocalTransport {
 
     fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, _: Option<MemberId>) -> Ver {
         let id = self.shared.calls.open(&self.mailbox, tag);
-        let Some(member) = self.shared.membership() else {
-            self.open.insert(tag, Open { id, pid: PartitionId(0), map_ver: Ver::ZERO });
+        let Some(member) = self.member.take().or_else(|| self.shared.membership()) else {
+            self.open.insert(tag, (id, Ver::ZERO));
             self.shared.calls.complete(id, &Reply::NoRing);
             return Ver::ZERO;
         };
         let map_ver = member.map_ver();
-        let pid = match *op {
-            Op::Scan { pid, .. } => pid,
-            op => op.key().map_or(PartitionId(0), |key| member.hasher.partition(key)),
-        };
-        self.open.insert(tag, Open { id, pid, map_ver });
+        self.open.insert(tag, (id, map_ver));
         let stale = |turn: &Turn| !Arc::ptr_eq(turn.member(), &member);
         if self.turn.as_ref().is_some_and(stale) {
             self.finish_turn();
@@ -367,9 +359,10 @@ impl Transport for LocalTransport {
     fn wait(&mut self, until: Nanos, report: &mut dyn FnMut(usize, Event<'_>)) -> Result<()> {
         self.finish_turn();
         self.shared.check_open()?;
-        let arrived = self.mailbox.take(until.since(sys::boottime()));
+        let now = sys::boottime();
+        let arrived = self.mailbox.take(until.since(now));
         for Arrival { number, tag, reply } in arrived {
-            if self.open.get(&tag).is_none_or(|open| open.id != number) {
+            if self.open.get(&tag).is_none_or(|(id, _)| *id != number) {
                 continue; // Given up meanwhile.
             }
             self.open.remove(&tag);
@@ -378,10 +371,11 @@ impl Transport for LocalTransport {
                 Err(_) => debug_assert!(false, "an answer was encoded by us"),
             }
         }
-        let now = sys::boottime();
         if now >= self.doubt_at {
+            if self.doubt_at != Nanos::ZERO {
+                self.doubt(report);
+            }
             self.doubt_at = now + DOUBT_AFTER;
-            self.doubt(report);
         }
         self.shared.check_open()
     }
@@ -392,25 +386,24 @@ impl Transport for LocalTransport {
 
     fn abandon(&mut self) {
         self.finish_turn();
-        for (_, open) in self.open.drain() {
-            self.shared.calls.forget(open.id);
+        for (_, (id, _)) in self.open.drain() {
+            self.shared.calls.forget(id);
         }
     }
 }
 
 impl LocalTransport {
     /// What was passed on to a member that hangs is not answered, nor is its connection closed. If
-    /// the partition's configuration is new, do not wait for the old one any longer.
+    /// some partition has another configuration now, do not wait for the old one any longer; who
+    /// waited for something else is told the same answer again.
     fn doubt(&mut self, report: &mut dyn FnMut(usize, Event<'_>)) {
         let Some(member) = self.shared.membership() else { return };
-        let map = member.map();
-        let is_overtaken =
-            |open: &Open| map.part(open.pid).is_some_and(|part| part.cfg.0 > open.map_ver.0);
-        let overtaken = self.open.iter().filter(|(_, open)| is_overtaken(open));
+        let epoch = member.map().epoch;
+        let overtaken = self.open.iter().filter(|(_, (_, map_ver))| epoch > *map_ver);
         let overtaken: Vec<usize> = overtaken.map(|(tag, _)| *tag).collect();
         for tag in overtaken {
-            if let Some(open) = self.open.remove(&tag) {
-                self.shared.calls.forget(open.id);
+            if let Some((id, _)) = self.open.remove(&tag) {
+                self.shared.calls.forget(id);
                 report(tag, Event::Lost { sent: true });
             }
         }
