@@ -912,6 +912,21 @@ typedef void (*ringkv_log_cb)(void *user_data,
 #define RINGKV_FORKED -204
 
 /**
+ * The key's value is not the expected one. It was not changed.
+ */
+#define RINGKV_MISMATCH -205
+
+/**
+ * The key's value is not a whole number of 64 bits as decimal text. It was not changed.
+ */
+#define RINGKV_NOT_A_NUMBER -206
+
+/**
+ * The sum would not be a number of 64 bits. The value was not changed.
+ */
+#define RINGKV_OVERFLOW -207
+
+/**
  * The deadline passed. A write may or may not have taken effect.
  */
 #define RINGKV_TIMEOUT -301

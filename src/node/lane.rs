@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use super::ask::{Greeting, greeting};
 use super::config::Lookup;
-use super::drive::{Event, Transport};
+use super::drive::{Event, Sessions, Transport};
 use super::interrupt::SLICE;
 use super::remote::Inner;
 use crate::base::limits::{CONNECT_TIMEOUT_MS, FRAME_BYTES_MAX};
-use crate::base::{ClusterId, MemberId, Nanos, Result, Status, Ver};
+use crate::base::{ClusterId, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::blocking::{LaneEvent, Lanes, connect, flush_all};
 use crate::net::sys::boottime;
 use crate::net::{Address, CloseReason, ConnectionOptions, FRAME_HEADER_BYTES, Link};
-use crate::proto::router::primary_of;
+use crate::proto::router::{Stamp, partition_of, primary_of};
 use crate::ring::{MemberState, RingMap};
 use crate::wire::codec::Decoded;
 use crate::wire::{ClientMsg, Hello, Op, Request, Role, ServerMsg};
@@ -255,7 +255,15 @@ impl Transport for Session<'_> {
         boottime()
     }
 
-    fn submit(&mut self, tag: usize, op: &Op<'_>, hint: Option<MemberId>) -> Ver {
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
+        partition_of(&self.map, op)
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        self.client.sessions()
+    }
+
+    fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, hint: Option<MemberId>) -> Ver {
         let (map, until) = (Arc::clone(&self.map), self.until);
         // Who walks from node to node follows every redirect, also by the map that it has itself.
         let routed_by = match self.lookup {
@@ -280,7 +288,7 @@ impl Transport for Session<'_> {
         }
         let number = lane.number();
         lane.slots[tag] = Slot { number, peer: at };
-        let request = Request { redirect, ..Request::new(map.ver, *op) };
+        let request = stamp.on(Request { redirect, ..Request::new(map.ver, *op) });
         let id = (u64::from(number) << 32) | tag as u64;
         lane.send(at, &link, &ClientMsg::Request { id, request });
         if link.pending() > UNSENT_BYTES_MAX {

@@ -227,7 +227,9 @@ impl Mutant {
             Mutant::SyncTwice => "P3: only the first reconciliation of a configuration cuts",
             Mutant::LostChunk => "L4, L8: a snapshot of which a piece was lost is made again",
             Mutant::NoLid => "L2: a snapshot belongs to one stay as learner",
-            Mutant::OlderStream => "L2: the stream of an older primary does not take the place of a newer one",
+            Mutant::OlderStream => {
+                "L2: the stream of an older primary does not take the place of a newer one"
+            }
             Mutant::LearnerWiped => "L6: a stay that goes on keeps what it has",
             Mutant::StaleMap => "A4: a map from before my stay does not end it",
             Mutant::ShadowDropped => "L7: only the map ends the part of a counted learner",

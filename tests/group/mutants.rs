@@ -1,8 +1,8 @@
 //! The tests under test: each rule is switched off, and somebody must notice.
 //!
 //! `cargo test --release --features mutants --test group -- mutants --nocapture` prints which
-//! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how many are tried for each rule,
-//! `MUTANT` the name of the only one to be tried.
+//! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how
+//! many are tried for each rule, `MUTANT` the name of the only one to be tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -277,7 +277,8 @@ impl World {
     pub fn raise_the_dead(&mut self) {
         let mut graves = std::mem::take(&mut self.graves);
         let lives = |mid: &MemberId| self.nodes.contains_key(mid);
-        let waits = |part: &Part| part.state != PartState::Lost && !part.isr.iter().any(|m| lives(&m));
+        let waits =
+            |part: &Part| part.state != PartState::Lost && !part.isr.iter().any(|m| lives(&m));
         let is_target = |(mid, member): &(&MemberId, &Member)| member.is_target() && lives(mid);
         let can_leave = |mid: &MemberId| self.truth.members.get(mid).is_none_or(Member::is_target);
         let targets = self.truth.members.iter().filter(is_target).count();
@@ -320,7 +321,9 @@ impl World {
 
     /// The coordinator takes `command` for one of the primary of its partition.
     pub fn propose_as_primary(&mut self, command: &Command) {
-        let (Command::Remove { pid, .. } | Command::Handover { pid, .. }) = *command else { return };
+        let (Command::Remove { pid, .. } | Command::Handover { pid, .. }) = *command else {
+            return;
+        };
         let Some(decider) = self.decider() else { return };
         let primary = self.planned(pid).primary;
         self.coordinate(decider, |c| drop(c.submit(primary, command)));
@@ -377,10 +380,8 @@ impl World {
 
     /// A member that is at work from now on.
     pub fn insert_node(&mut self, mid: MemberId) {
-        let clock = crate::clock::Clock::draw(
-            &mut self.rng,
-            self.settings.dangers.clock_spread_permille,
-        );
+        let clock =
+            crate::clock::Clock::draw(&mut self.rng, self.settings.dangers.clock_spread_permille);
         self.nodes.insert(mid, Node::new(mid, &self.settings.params, clock));
         self.start_node(mid);
     }

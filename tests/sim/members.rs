@@ -162,7 +162,9 @@ impl World {
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
         let waits = !was_waiting && replica.is_waiting_out();
         let serves = replica.role() == Role::Primary;
-        let done = |(_, bytes): &(Caller, Vec<u8>)| Reply::decode(&mut Reader::new(bytes)) == Ok(Reply::Done);
+        let done = |(_, bytes): &(Caller, Vec<u8>)| {
+            Reply::decode(&mut Reader::new(bytes)) == Ok(Reply::Done)
+        };
         let short = !replica.is_writable() && out.replies.iter().any(done);
         let check = self.oracle.observe(pid, mid, replica, msg);
         node.dirty.insert(pid.0 as usize);
@@ -253,6 +255,10 @@ impl World {
             if self.nodes.get(&mid).is_some_and(busy) {
                 self.input(mid, pid, None, |replica, at, out| replica.tick(at, out));
             }
+            let remembering = |node: &Node| node.replicas[pid.0 as usize].has_sessions();
+            if self.nodes.get(&mid).is_some_and(remembering) {
+                self.close_sessions(mid, pid);
+            }
             let expiring = |node: &Node| node.replicas[pid.0 as usize].has_expiring();
             if self.nodes.get(&mid).is_some_and(expiring) {
                 self.input(mid, pid, None, |replica, at, _| replica.sweep(at));
@@ -261,6 +267,17 @@ impl World {
         // Fewer and later ticks than the 10 ms of a runtime are as good.
         self.coordinate(mid, |coordinator| (0..TICK_MS / 10).for_each(|_| coordinator.tick()));
         self.after(Duration::from_millis(TICK_MS), Event::Tick(mid));
+    }
+
+    /// S1e: sessions are closed by entries; also ones that are in use.
+    fn close_sessions(&mut self, mid: MemberId, pid: PartitionId) {
+        if self.rng.chance(self.settings.sessions.close_permille) {
+            let pick = self.rng.next_u64();
+            let closed = self.input(mid, pid, None, |r, _, _| r.close_any_session(pick));
+            self.counters.closed += u64::from(closed == Some(true));
+        } else {
+            self.input(mid, pid, None, |replica, at, _| replica.collect_sessions(at));
+        }
     }
 
     /// Puts on its way what a core said.
@@ -428,6 +445,16 @@ impl World {
         self.send(Endpoint::Node(from), Endpoint::Node(to), Kind::Control, bytes);
     }
 
+    /// Whoever was deaf hears what other voters said, in its order.
+    pub fn hear_the_unheard(&mut self, mid: MemberId) {
+        let Some(node) = self.nodes.get_mut(&mid).filter(|n| n.deaf_until <= self.now) else {
+            return;
+        };
+        for (from, bytes) in std::mem::take(&mut node.unheard) {
+            self.on_control(mid, from, &bytes);
+        }
+    }
+
     fn on_control(&mut self, mid: MemberId, from: MemberId, bytes: &[u8]) {
         let msg = match ControlMsg::decode(bytes) {
             Ok(msg) => msg,
@@ -435,6 +462,7 @@ impl World {
         };
         let Some(node) = self.nodes.get(&mid) else { return };
         let deaf = self.now < node.deaf_until;
+        let waits = !node.unheard.is_empty();
         let map = node.map.clone();
         let heard_at = self.clock(mid);
         if let Some(node) = self.nodes.get_mut(&mid) {
@@ -469,6 +497,11 @@ impl World {
             ControlMsg::Submit { origin, command, .. } => {
                 self.note(|_| format!("{from:?} proposes to {mid:?} {command:?}"));
                 self.on_submit(mid, from, origin, &command);
+            }
+            ControlMsg::Group { .. } if deaf || waits => {
+                if let Some(node) = self.nodes.get_mut(&mid) {
+                    node.unheard.push_back((from, bytes.to_vec()));
+                }
             }
             ControlMsg::Group { cfg, msg } => {
                 let current =

@@ -46,6 +46,8 @@ pub struct Node {
     pub slept_at: Option<Nanos>,
     /// It hears nothing of maps until then.
     pub deaf_until: Nanos,
+    /// What other voters said meanwhile, which would tell it of maps: it hears that later.
+    pub unheard: VecDeque<(MemberId, Vec<u8>)>,
     /// It is no member any more, and knows it.
     pub retired: bool,
     /// Forwarded requests: to whom, and who waits.
@@ -74,6 +76,7 @@ impl Node {
             paused: false,
             slept_at: None,
             deaf_until: Nanos::ZERO,
+            unheard: VecDeque::new(),
             retired: false,
             routes: BTreeMap::new(),
             routes_opened: 0,

@@ -16,6 +16,7 @@ use crate::world::{Event, World};
 impl World {
     /// The heartbeats of a member are due.
     pub fn heartbeat(&mut self, mid: MemberId) {
+        self.hear_the_unheard(mid);
         let now = self.clock(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.leases.tidy(now);
@@ -85,7 +86,9 @@ impl World {
 
     /// The faults are over: a new judge, who has no prejudice, lets everybody return soon.
     pub fn forgive(&mut self) {
-        self.nodes.values_mut().for_each(|node| node.jury = ringkv::proto::detector::Jury::default());
+        self.nodes
+            .values_mut()
+            .for_each(|node| node.jury = ringkv::proto::detector::Jury::default());
     }
 
     pub fn on_suspect(&mut self, mid: MemberId, from: MemberId, suspects: &[MemberId]) {
@@ -140,7 +143,12 @@ impl World {
         self.control(mid, from, &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant });
     }
 
-    pub fn on_heartbeat_ack(&mut self, mid: MemberId, from: MemberId, ack: (Nanos, Ver, Ver, bool)) {
+    pub fn on_heartbeat_ack(
+        &mut self,
+        mid: MemberId,
+        from: MemberId,
+        ack: (Nanos, Ver, Ver, bool),
+    ) {
         let (echo, epoch, theirs, grant) = ack;
         if grant && let Some(node) = self.nodes.get_mut(&mid) {
             let now = node.clock.read(self.now);

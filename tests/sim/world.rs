@@ -19,7 +19,7 @@ use crate::clients::Client;
 use crate::clock::Clock;
 use crate::coverage::Coverage;
 use crate::crashes::Danger;
-use crate::net::{Endpoint, Link, Network, Parcel};
+use crate::net::{Endpoint, Kind, Link, Network, Parcel};
 use crate::node::Node;
 use crate::oracle::{Check, Oracle, fold};
 use crate::settings::Settings;
@@ -48,8 +48,10 @@ pub enum Event {
     Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
     /// A member goes on after a pause.
     Resume(MemberId),
-    /// A client looks at what it is waiting for. Ignored if the client has moved on.
-    Wake { client: usize, token: u64 },
+    /// A client looks at what it is waiting for.
+    Wake { client: usize },
+    /// A request arrives at the network for a second time.
+    Double { client: usize, to: MemberId, bytes: Vec<u8> },
     /// A random fault is due.
     Fault,
     /// A connection breaks.
@@ -114,6 +116,13 @@ pub struct Counters {
     pub forwards: u64,
     pub coordinator_moves: u64,
     pub unresolved: u64,
+    pub sessions: u64,
+    pub closed: u64,
+    pub session_unknown: u64,
+    pub refused_unknown: u64,
+    pub retries: u64,
+    pub impatience: u64,
+    pub doubles: u64,
 }
 
 impl Counters {
@@ -125,7 +134,7 @@ impl Counters {
     }
 
     /// All counts with their names.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 17] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("events", &mut self.events),
             ("operations", &mut self.operations),
@@ -144,6 +153,13 @@ impl Counters {
             ("forwards", &mut self.forwards),
             ("coordinator_moves", &mut self.coordinator_moves),
             ("unresolved", &mut self.unresolved),
+            ("sessions", &mut self.sessions),
+            ("sessions_closed", &mut self.closed),
+            ("session_unknown", &mut self.session_unknown),
+            ("refused_unknown", &mut self.refused_unknown),
+            ("retries", &mut self.retries),
+            ("impatience", &mut self.impatience),
+            ("doubles", &mut self.doubles),
         ]
     }
 }
@@ -376,7 +392,10 @@ impl World {
                 self.adopt_row(mid, pid, &map, promised_until);
             }
             Event::Resume(mid) => self.resume(mid),
-            Event::Wake { client, token } => self.client_wakes(client, token),
+            Event::Wake { client } => self.client_wakes(client),
+            Event::Double { client, to, bytes } => {
+                self.send(Endpoint::Client(client), Endpoint::Node(to), Kind::Client, bytes);
+            }
             Event::Fault => self.random_fault(),
             Event::Reset(link) => self.reset(link),
             Event::Operator => self.operate(),
@@ -446,7 +465,8 @@ impl World {
             }
             (_, why) if self.now > deadline => {
                 let why = why.unwrap_or("the last reads do not end".into());
-                let members: Vec<_> = self.truth.members.iter().map(|(m, x)| (*m, x.state)).collect();
+                let members: Vec<_> =
+                    self.truth.members.iter().map(|(m, x)| (*m, x.state)).collect();
                 let living: Vec<_> = self.nodes.keys().collect();
                 self.require(Err(format!(
                     "I14: {why}; voters {:?}; members {members:?}; living {living:?}; {:?}",
@@ -479,8 +499,8 @@ impl World {
         let wanted = usize::from(truth.params.min_insync).min(self.targets());
         let all_lost = truth.parts.iter().all(|part| part.state == PartState::Lost);
         // What is asked for is never lowered because somebody died.
-        let kept = usize::from(truth.required) > wanted
-            && truth.members.values().any(Member::is_dead);
+        let kept =
+            usize::from(truth.required) > wanted && truth.members.values().any(Member::is_dead);
         if usize::from(truth.required) != wanted && !all_lost && !kept {
             return Some(format!("a write needs {} copies, not {wanted}", truth.required));
         }

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::machine;
 use crate::base::limits::STREAMS_PER_NODE_MAX;
 use crate::base::{MemberId, PartitionId, Ver};
-use crate::ring::{MapDelta, Member, MemberState, Part, PartState, RingMap};
 use crate::proto::mutants::{self, Mutant};
+use crate::ring::{MapDelta, Member, MemberState, Part, PartState, RingMap};
 use crate::wire::{Applied, Command, JoinInfo, Rejection};
 
 /// Voters of the coordinator's group, at most.
@@ -237,8 +237,7 @@ impl Draft {
         let (mut voters, rest): (Vec<MemberId>, Vec<MemberId>) =
             self.map.voters.iter().copied().partition(stays);
         // When fewer are to vote, those stay who can be heard.
-        let is_silent =
-            |mid: &MemberId| state(mid) == Some(MemberState::Down) || !reachable(*mid);
+        let is_silent = |mid: &MemberId| state(mid) == Some(MemberState::Down) || !reachable(*mid);
         voters.sort_by_key(|mid| (*mid != self.me, is_silent(mid), *mid));
         let members = self.map.members.iter();
         let fresh = members.filter(|(mid, member)| {

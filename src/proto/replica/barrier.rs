@@ -218,8 +218,7 @@ impl Replica {
             return;
         }
         if let Some(sent_at) = lead.reads.confirm(from, ack.id).filter(|_| ack.grant) {
-            let counts_from =
-                if mutants::on(Mutant::LeaseFromReceipt) { at.now } else { sent_at };
+            let counts_from = if mutants::on(Mutant::LeaseFromReceipt) { at.now } else { sent_at };
             out.leases(&mut |leases| leases.receive(from, counts_from, ack.epoch));
         }
     }

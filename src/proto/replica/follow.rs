@@ -89,6 +89,11 @@ impl Replica {
                     self.moved_in.1 += bytes;
                 }
             }
+            PeerMsg::SnapSessions { strm, index, ref sessions, .. } => {
+                if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
+                    incoming.sessions(index, sessions, &mut self.sessions);
+                }
+            }
             PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
             PeerMsg::Relinquish { cfg, was_active_at, .. } => {
                 self.on_relinquish(at, cfg, was_active_at, out);
@@ -189,9 +194,8 @@ impl Replica {
     fn on_ack(&mut self, at: Moment, from: MemberId, ack: &Ack, out: &mut dyn Outbox) {
         let Some(lead) = &mut self.lead else { return };
         // An acknowledgement of another configuration says nothing about this one (W3).
-        let counts = ack.strm != StreamId::ZERO
-            || ack.cfg == self.cfg
-            || mutants::on(Mutant::StaleAck);
+        let counts =
+            ack.strm != StreamId::ZERO || ack.cfg == self.cfg || mutants::on(Mutant::StaleAck);
         if counts && ack.matched <= self.log.last() {
             lead.on_ack(from, ack, at.now);
             self.advance(at, out);
