@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    /// The node of a dead member starts again. It asks until it is admitted, and then begins to run.
+    /// The node of a dead member starts again. It asks until it is admitted, and then it runs.
     fn restart(&mut self, old: MemberId) {
         let Some(member) = self.truth.members.get(&old) else { return };
         let info = JoinInfo { boot: old.0 as u32, ..info_of(member) };

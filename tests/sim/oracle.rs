@@ -161,8 +161,8 @@ impl Oracle {
         checked.map_err(|why| format!("{pid:?} {mid:?}: {why}; was {old:?}"))
     }
 
-    /// I3, I5, I8: everything that anybody committed is held by everybody who counts and lives. When
-    /// the last of them died the partition waits or is lost, and there is nobody to look at.
+    /// I3, I5, I8: everything that anybody committed is held by everybody who counts and lives.
+    /// When the last of them died the partition waits or is lost, and there is nobody to look at.
     pub fn check_copies(&self, pid: PartitionId, truth: &RingMap) -> Check {
         let partition = &self.partitions[pid.0 as usize];
         let Some(part) = truth.part(pid) else { return Ok(()) };

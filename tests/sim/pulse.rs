@@ -204,16 +204,16 @@ impl World {
         })
     }
 
-    /// A row as the leader will have it when all is decided that it has begun; of the decided map if
-    /// nobody leads.
+    /// A row as the leader will have it when all is decided that it has begun; of the decided map
+    /// if nobody leads.
     pub fn planned(&self, pid: PartitionId) -> Part {
         let leader = self.decider().and_then(|mid| self.nodes.get(&mid));
         let draft = leader.and_then(|node| node.coordinator.as_ref()?.draft());
         draft.unwrap_or(&self.truth).parts[pid.0 as usize].clone()
     }
 
-    /// A member that leads the coordinator, and is not paused: the newest leader, if an old one does
-    /// not know of it.
+    /// A member that leads the coordinator, and is not paused: the newest leader, if an old one
+    /// does not know of it.
     pub fn decider(&self) -> Option<MemberId> {
         let since = |node: &Node| {
             let coordinator = node.coordinator.as_ref().filter(|_| !node.paused)?;
