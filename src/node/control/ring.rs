@@ -51,7 +51,7 @@ impl Control {
             let _ = worker.inputs.try_send(WorkerInput::Farewell(Arc::clone(&member)));
             worker.waker.wake();
         }
-        self.coordinator = None;
+        self.forget_coordinator();
         self.close_soon(ctx.now(), member.peer_links());
         for (_, peer) in std::mem::take(&mut self.peers) {
             if let Some(link) = peer.control {

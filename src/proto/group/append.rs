@@ -45,6 +45,11 @@ impl Progress {
         self.is_due = true;
     }
 
+    /// It does not count as heard any more.
+    pub(super) fn lost(&mut self) {
+        self.silence = GROUP_ELECTION_TICKS;
+    }
+
     pub(super) fn check(&self, last: LogIndex) -> Result<(), &'static str> {
         let is_ordered = self.matched < self.next && self.next <= next(last);
         if is_ordered { Ok(()) } else { Err("the positions are out of order") }
