@@ -1,8 +1,8 @@
 //! The tests under test: each rule is switched off, and somebody must notice.
 //!
 //! `cargo test --release --features mutants --test group -- mutants --nocapture` prints which
-//! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how many are tried for each rule,
-//! `MUTANT` the name of the only one to be tried.
+//! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how
+//! many are tried for each rule, `MUTANT` the name of the only one to be tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ fn mutants_are_noticed() {
         let hook = take_hook();
         set_hook(Box::new(|_| ())); // What a mutant makes panic is expected.
         activate(Some(mutant));
-        let directed = directed::ALL.iter().find(|(_, test)| !passes(|| test()));
+        let directed = directed::ALL.iter().find(|(_, test)| !passes(test));
         let day = first_seed(seeds, |seed| World::run(seed, false).violation.is_none());
         let storm = first_seed(seeds, |seed| passes(|| storm::run(seed)));
         let why = day.and_then(|seed| World::run(seed, false).violation);
