@@ -221,6 +221,11 @@
 #define RINGKV_MEMBER_LEAVING 2
 
 /**
+ * It has been dead for long: its copies are made elsewhere.
+ */
+#define RINGKV_MEMBER_AWAY 3
+
+/**
  * No messages.
  */
 #define RINGKV_LOG_OFF 0

@@ -137,6 +137,7 @@ mod wire {
             members: (1..=1024).map(|mid| (MemberId(mid), member.clone())).collect(),
             parts: vec![part; 65_536],
             voters: vec![MemberId(1)],
+            voters_since: Ver::ZERO,
         };
         let payload = Message::Control(ControlMsg::MapFull(Box::new(map))).encode();
         let (accepted, cost) = cost(Kind::Control, &payload);

@@ -71,7 +71,7 @@ class MemberInfo:
     weight: int
     #: Place on the circle of 2**64 positions.
     position: int
-    state: Literal["up", "down", "leaving"]
+    state: Literal["up", "down", "leaving", "away"]
     #: Whether it answered just now; the counts below are 0 if not.
     reachable: bool
     #: Whether it runs the coordinator.

@@ -90,6 +90,7 @@ pub fn state(member: &MemberInfo) -> &'static str {
         MemberState::Up if member.weight == 0 => "router",
         MemberState::Up => "up",
         MemberState::Down => "down",
+        MemberState::Away => "away",
         MemberState::Leaving => "leaving",
     }
 }

@@ -158,6 +158,7 @@ fn member_for_c(member: &MemberInfo, behind: &mut Behind) -> ringkv_member {
             MemberState::Up => RINGKV_MEMBER_UP,
             MemberState::Down => RINGKV_MEMBER_DOWN,
             MemberState::Leaving => RINGKV_MEMBER_LEAVING,
+            MemberState::Away => RINGKV_MEMBER_AWAY,
         },
         reachable: member.reachable.into(),
         coordinator: member.coordinator.into(),

@@ -259,6 +259,8 @@ pub const RINGKV_MEMBER_UP: i32 = 0;
 pub const RINGKV_MEMBER_DOWN: i32 = 1;
 /// It is being dropped: its copies move elsewhere.
 pub const RINGKV_MEMBER_LEAVING: i32 = 2;
+/// It has been dead for long: its copies are made elsewhere.
+pub const RINGKV_MEMBER_AWAY: i32 = 3;
 
 /// One member of the ring and what it holds. Later versions may append fields.
 #[repr(C)]

@@ -123,7 +123,7 @@ impl<'s> Watch<'s> {
     /// Gets the map once more.
     fn look(&mut self) -> Result<()> {
         let map = Arc::clone(&self.map);
-        let known = |mid: &MemberId| map.members.get(mid).filter(|m| m.state != MemberState::Down);
+        let known = |mid: &MemberId| map.members.get(mid).filter(|m| !m.is_dead());
         let mut others: Vec<MemberId> = map.members.keys().copied().collect();
         others.retain(|mid| known(mid).is_some() && Some(*mid) != self.leaving);
         if !others.is_empty() {
@@ -140,12 +140,15 @@ impl<'s> Watch<'s> {
         Ok(())
     }
 
-    /// Tells the coordinator to drop a member, wherever the coordinator is.
+    /// Tells the leader of the coordinator to drop a member: one of the voters leads, and each
+    /// knows only of itself whether it does.
     fn command_drop(&mut self, mid: MemberId) -> Result<()> {
+        let mut attempt = 0;
         loop {
             let map = Arc::clone(&self.map);
-            let coordinator = map.voters.first().and_then(|mid| map.members.get(mid));
-            let tried = match coordinator {
+            let voter = map.voters.get(attempt % map.voters.len().max(1));
+            attempt += 1;
+            let tried = match voter.and_then(|mid| map.members.get(mid)) {
                 Some(member) => self.ask_drop(&member.addr, mid),
                 None => Err(Error::new(Status::Unavailable, "the ring has no coordinator now")),
             };

@@ -222,7 +222,9 @@ pub(super) fn health(source: &Source) -> Result<Health> {
     for (mid, member) in &map.members {
         let (name, addr) = (&member.name, &member.addr);
         match member.state {
-            MemberState::Down => reasons.push(format!("{name} at {addr} is down")),
+            MemberState::Down | MemberState::Away => {
+                reasons.push(format!("{name} at {addr} is down"))
+            }
             _ if !survey.is_reachable(*mid) => {
                 reasons.push(format!("{name} at {addr} does not answer"));
             }

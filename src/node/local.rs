@@ -67,7 +67,7 @@ impl Node {
             Start::Create => Some(create(config, &shared.address)),
             Start::Join(_) | Start::Standby => None,
         };
-        let first_map = coordinator.as_ref().map(|c| c.map().clone());
+        let first_map = coordinator.as_ref().map(|c| Arc::clone(c.map()));
         let mut control = Control::new(Arc::clone(shared), control_inputs, coordinator, started);
         match (&config.start, first_map) {
             (Start::Create, Some(map)) => control.become_member(MemberId(1), map, true),
@@ -170,7 +170,7 @@ impl Node {
         let shared = &self.0.shared;
         let member = shared.membership()?;
         let replica = member.replica(member.hasher.partition(key))?.lock();
-        let value = replica.read(key, sys::unix_millis)?;
+        let value = replica.read(key, sys::boottime, sys::unix_millis)?;
         Some(value.map(f))
     }
 }

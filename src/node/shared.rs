@@ -1,7 +1,7 @@
 //! What the threads of a node have in common.
 //!
-//! Lock order: a replica's lock, then a link's. No thread holds two replicas' locks. The maps of
-//! links, calls and routes are locked for a look-up only.
+//! Lock order: a replica's lock, then the leases' or a link's. No thread holds two replicas' locks.
+//! The maps of links, calls and routes are locked for a look-up only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::config::NodeConfig;
 use super::control::ControlInput;
 use super::worker::WorkerInput;
 use crate::base::limits::BACKLOG_BYTES_MAX;
-use crate::base::{Error, MemberId, PartitionId, Result, Status, Ver};
+use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::{Link, Waker, sys};
-use crate::proto::{Caller, MapRow, Moment, Replica};
+use crate::proto::{Caller, Leases, MapRow, Moment, Replica};
 use crate::ring::{Hasher, RingMap};
 
 /// A node's membership of one ring, from joining to leaving.
@@ -33,6 +33,8 @@ pub(super) struct Membership {
     flags: Box<[AtomicU8]>,
     /// The newest map.
     map: RwLock<Arc<RingMap>>,
+    /// The leases that it gave and has.
+    pub(super) leases: Mutex<Leases>,
     /// Data connections to the other members.
     peers: RwLock<HashMap<MemberId, Arc<Link>>>,
 }
@@ -54,6 +56,7 @@ impl Membership {
             replicas: (0..params.partitions).map(new).collect(),
             flags: (0..params.partitions).map(|_| AtomicU8::new(0)).collect(),
             map: RwLock::new(map),
+            leases: Mutex::default(),
             peers: RwLock::default(),
         }
     }
@@ -317,12 +320,13 @@ fn add_change(counter: &AtomicI64, before: u64, after: u64) {
     }
 }
 
-/// The row of `pid` as its replica adopts it.
-pub(super) fn row(map: &RingMap, pid: PartitionId) -> Option<MapRow<'_>> {
+/// The row of `pid` as its replica adopts it, by a member whose promises end at `promised_until`.
+pub(super) fn row(map: &RingMap, pid: PartitionId, promised_until: Nanos) -> Option<MapRow<'_>> {
     Some(MapRow {
         ver: map.ver,
         required: map.required,
-        coordinator: map.voters.first().copied().unwrap_or(MemberId::ZERO),
+        leases: map.params.leases,
+        promised_until,
         part: map.part(pid)?,
     })
 }

@@ -13,7 +13,7 @@ use super::shared::{Membership, Route, Shared, Target};
 use crate::base::limits::{BULK_BUDGET_BYTES, PIPELINE_MAX};
 use crate::base::{MemberId, PartitionId};
 use crate::net::Link;
-use crate::proto::{Caller, Disposition, Moment, Outbox, Replica};
+use crate::proto::{Caller, Disposition, Leases, Moment, Outbox, Replica};
 use crate::wire::{Command, Op, PeerMsg, Reply, Request, ServerMsg};
 
 /// The connection number of callers in this process.
@@ -232,6 +232,10 @@ impl Outbox for Outgoing {
     fn bulk_room(&self, to: MemberId) -> Option<usize> {
         let link = self.member.peer(to)?;
         Some(BULK_BUDGET_BYTES.saturating_sub(link.pending()))
+    }
+
+    fn leases(&mut self, f: &mut dyn FnMut(&mut Leases)) {
+        f(&mut self.member.leases.lock());
     }
 }
 

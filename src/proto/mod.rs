@@ -10,7 +10,9 @@
 //! writes makes one batch for each peer.
 
 pub mod coordinator;
+pub mod detector;
 pub mod group;
+pub mod lease;
 pub mod mutants;
 pub mod outbox;
 pub mod replica;
@@ -18,5 +20,6 @@ pub mod router;
 
 pub use coordinator::Coordinator;
 pub use group::Group;
+pub use lease::Leases;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};

@@ -1,5 +1,6 @@
 //! The seam between the protocols and the world.
 
+use super::Leases;
 use crate::base::{MemberId, Nanos};
 use crate::wire::{Command, PeerMsg, Reply};
 
@@ -42,4 +43,7 @@ pub trait Outbox {
     /// How many bytes of bulk data may be sent to that member now without delaying the rest; `None`
     /// if there is no connection to it.
     fn bulk_room(&self, to: MemberId) -> Option<usize>;
+
+    /// Lends the member's leases, for as long as `f` runs.
+    fn leases(&mut self, f: &mut dyn FnMut(&mut Leases));
 }

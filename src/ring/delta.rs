@@ -25,6 +25,8 @@ pub struct MapDelta {
     pub next_mid: MemberId,
     /// See [`RingMap::voters`].
     pub voters: Vec<MemberId>,
+    /// See [`RingMap::voters_since`].
+    pub voters_since: Ver,
     /// All members, if any of them changed.
     pub members: Option<BTreeMap<MemberId, Member>>,
     /// The changed rows.
@@ -46,6 +48,7 @@ impl MapDelta {
             required: new.required,
             next_mid: new.next_mid,
             voters: new.voters.clone(),
+            voters_since: new.voters_since,
             members: (old.members != new.members).then(|| new.members.clone()),
             parts: new.parts.iter().enumerate().filter_map(changed).collect(),
         }
@@ -63,6 +66,8 @@ impl MapDelta {
             || self.ver <= map.ver
             || self.epoch < map.epoch
             || self.next_mid < map.next_mid
+            || self.voters_since < map.voters_since
+            || (self.voters_since == map.voters_since && self.voters != map.voters)
         {
             return None;
         }
@@ -72,6 +77,7 @@ impl MapDelta {
         next.required = self.required;
         next.next_mid = self.next_mid;
         next.voters.clone_from(&self.voters);
+        next.voters_since = self.voters_since;
         if let Some(members) = &self.members {
             next.members.clone_from(members);
         }

@@ -124,6 +124,9 @@ pub struct Params {
     pub min_insync: u8,
     /// Longest value, in bytes.
     pub value_bytes_max: u32,
+    /// Reads are answered under leases. Without, each read waits for a round to the in-sync
+    /// replicas: for machines whose clocks cannot be relied upon.
+    pub leases: bool,
 }
 
 impl Default for Params {
@@ -136,6 +139,7 @@ impl Default for Params {
             copies: 3,
             min_insync: 2,
             value_bytes_max: crate::base::limits::VALUE_BYTES_DEFAULT_MAX as u32,
+            leases: true,
         }
     }
 }
@@ -146,8 +150,11 @@ pub enum MemberState {
     /// Takes part.
     #[default]
     Up,
-    /// Declared dead by the coordinator; holds nothing that counts.
+    /// Declared dead by the coordinator: it holds nothing that counts, and its place is kept for a
+    /// while in case it comes back.
     Down,
+    /// Dead for so long that its copies are made elsewhere.
+    Away,
     /// Being dropped: its copies move elsewhere.
     Leaving,
 }
@@ -174,9 +181,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether it may be given copies.
+    /// Whether goals may name it. One that is down keeps its place for a while.
     pub fn is_target(&self) -> bool {
-        self.state == MemberState::Up && self.weight > 0
+        matches!(self.state, MemberState::Up | MemberState::Down) && self.weight > 0
+    }
+
+    /// Whether it was declared dead.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, MemberState::Down | MemberState::Away)
     }
 
     /// The host part of its address: copies avoid sharing one.
@@ -231,8 +243,12 @@ impl Part {
         self.learners.iter().find(|(m, _)| *m == mid).map(|(_, lid)| *lid)
     }
 
-    /// Whether it is held exactly as wanted, with the wanted primary.
+    /// Whether it is held exactly as wanted, with the wanted primary. Nothing moves where all is
+    /// lost.
     pub fn is_settled(&self) -> bool {
+        if self.state == PartState::Lost {
+            return true;
+        }
         self.learners.is_empty()
             && self.goal.len() == self.isr.len()
             && self.goal.is_subset_of(&self.isr)
@@ -280,8 +296,10 @@ pub struct RingMap {
     pub members: BTreeMap<MemberId, Member>,
     /// One row for each partition.
     pub parts: Vec<Part>,
-    /// Members that run the coordinator.
+    /// Members that run the coordinator together.
     pub voters: Vec<MemberId>,
+    /// The version that named them: the configuration of their group.
+    pub voters_since: Ver,
 }
 
 impl RingMap {
@@ -313,6 +331,9 @@ impl RingMap {
 
     /// What must hold of every map, whatever happens.
     pub fn check_invariants(&self) -> Result<(), String> {
+        if self.voters_since > self.ver {
+            return Err(format!("voters of version {} in version {}", self.voters_since, self.ver));
+        }
         for part in &self.parts {
             part.check_invariants()?;
             if part.cfg.0 > self.epoch.0 || self.epoch > self.ver {

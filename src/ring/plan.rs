@@ -183,7 +183,7 @@ fn shares_of(
     map: &RingMap,
     parts: impl Iterator<Item = (Option<MemberId>, ReplicaSet)>,
 ) -> Vec<Share> {
-    let alive = map.members.iter().filter(|(_, member)| member.state != MemberState::Down);
+    let alive = map.members.iter().filter(|(_, member)| !member.is_dead());
     let mut shares: Vec<Share> = alive
         .map(|(mid, member)| Share {
             mid: *mid,
@@ -255,6 +255,7 @@ mod tests {
             members: (1..=count).map(|mid| (MemberId(mid), member(mid))).collect(),
             parts: vec![Part::default(); 1024],
             voters: Vec::new(),
+            voters_since: Ver::ZERO,
         };
         for (pid, goal) in goals(&map).into_iter().enumerate() {
             let primary = goal.first().expect("the ring has members");

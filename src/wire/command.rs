@@ -1,6 +1,7 @@
 //! The coordinator's commands: what may be done to a ring map.
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
+use super::map::{decode_voters, encode_voters};
 use crate::base::limits::NAME_BYTES_MAX;
 use crate::base::{Cfg, LearnerId, MemberId, PartitionId};
 
@@ -38,6 +39,16 @@ pub enum Command {
     },
     /// A member is taken for dead.
     Down {
+        /// Whom.
+        mid: MemberId,
+    },
+    /// A member that was taken for dead is there again, with nothing that counts.
+    Up {
+        /// Whom.
+        mid: MemberId,
+    },
+    /// A member has been dead for long: its copies are made elsewhere.
+    Away {
         /// Whom.
         mid: MemberId,
     },
@@ -112,10 +123,10 @@ pub enum Command {
         /// How many.
         copies: u8,
     },
-    /// The coordinator moves to another member.
-    MoveCoordinator {
-        /// To whom.
-        to: MemberId,
+    /// These members run the coordinator from now on.
+    SetVoters {
+        /// Who; the first begins as their leader.
+        voters: Vec<MemberId>,
     },
 }
 
@@ -174,7 +185,12 @@ impl Command {
                 out.put_u8(12);
                 out.put_u8(*copies);
             }
-            Command::MoveCoordinator { to } => one(13, *to, out),
+            Command::SetVoters { voters } => {
+                out.put_u8(13);
+                encode_voters(voters, out);
+            }
+            Command::Up { mid } => one(14, *mid, out),
+            Command::Away { mid } => one(15, *mid, out),
         }
     }
 
@@ -207,7 +223,9 @@ impl Command {
             }
             11 => Command::Reset { pid: PartitionId(r.u32("pid")?) },
             12 => Command::SetRequired { copies: r.u8("copies")? },
-            13 => Command::MoveCoordinator { to: MemberId(r.u64("mid")?) },
+            13 => Command::SetVoters { voters: decode_voters(r)? },
+            14 => Command::Up { mid: MemberId(r.u64("mid")?) },
+            15 => Command::Away { mid: MemberId(r.u64("mid")?) },
             _ => return Err(DecodeError("command")),
         })
     }

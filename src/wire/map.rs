@@ -24,6 +24,7 @@ pub fn encode_map(map: &RingMap, out: &mut Vec<u8>) {
     out.put_u8(map.required);
     out.put_u64(map.next_mid.0);
     encode_voters(&map.voters, out);
+    out.put_u64(map.voters_since.0);
     encode_members(&map.members, out);
     out.put_count(map.parts.len());
     map.parts.iter().for_each(|part| encode_part(part, out));
@@ -44,6 +45,7 @@ pub fn decode_map(r: &mut Reader<'_>) -> Decoded<RingMap> {
         required: r.u8("required")?,
         next_mid: MemberId(r.u64("next mid")?),
         voters: decode_voters(r)?,
+        voters_since: Ver(r.u64("voters since")?),
         members: decode_members(r)?,
         parts: Vec::new(),
     };
@@ -69,6 +71,7 @@ pub fn encode_delta(delta: &MapDelta, out: &mut Vec<u8>) {
     out.put_u8(delta.required);
     out.put_u64(delta.next_mid.0);
     encode_voters(&delta.voters, out);
+    out.put_u64(delta.voters_since.0);
     out.put_u8(u8::from(delta.members.is_some()));
     if let Some(members) = &delta.members {
         encode_members(members, out);
@@ -91,6 +94,7 @@ pub fn decode_delta(r: &mut Reader<'_>) -> Decoded<MapDelta> {
         required: r.u8("required")?,
         next_mid: MemberId(r.u64("next mid")?),
         voters: decode_voters(r)?,
+        voters_since: Ver(r.u64("voters since")?),
         members: None,
         parts: Vec::new(),
     };
@@ -124,6 +128,7 @@ fn encode_params(params: &Params, out: &mut Vec<u8>) {
     out.put_u8(params.copies);
     out.put_u8(params.min_insync);
     out.put_u32(params.value_bytes_max);
+    out.put_u8(u8::from(params.leases));
 }
 
 fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
@@ -144,6 +149,7 @@ fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
         copies: r.u8("copies")?,
         min_insync: r.u8("min_insync")?,
         value_bytes_max: r.u32("value_bytes_max")?,
+        leases: r.bool("leases")?,
     };
     let sound = params.partitions.is_power_of_two()
         && params.partitions <= PARTITIONS_MAX
@@ -154,12 +160,12 @@ fn decode_params(r: &mut Reader<'_>) -> Decoded<Params> {
     if sound { Ok(params) } else { Err(DecodeError("params")) }
 }
 
-fn encode_voters(voters: &[MemberId], out: &mut Vec<u8>) {
+pub(super) fn encode_voters(voters: &[MemberId], out: &mut Vec<u8>) {
     out.put_count(voters.len());
     voters.iter().for_each(|mid| out.put_u64(mid.0));
 }
 
-fn decode_voters(r: &mut Reader<'_>) -> Decoded<Vec<MemberId>> {
+pub(super) fn decode_voters(r: &mut Reader<'_>) -> Decoded<Vec<MemberId>> {
     let count = r.bounded_count(8, MEMBERS_MAX, "voters")?;
     let mut voters = Vec::with_capacity(count);
     for _ in 0..count {
@@ -183,6 +189,7 @@ fn encode_members(members: &BTreeMap<MemberId, Member>, out: &mut Vec<u8>) {
             MemberState::Up => 0,
             MemberState::Down => 1,
             MemberState::Leaving => 2,
+            MemberState::Away => 3,
         });
     }
 }
@@ -210,6 +217,7 @@ fn decode_members(r: &mut Reader<'_>) -> Decoded<BTreeMap<MemberId, Member>> {
                 0 => MemberState::Up,
                 1 => MemberState::Down,
                 2 => MemberState::Leaving,
+                3 => MemberState::Away,
                 _ => return Err(DecodeError("state")),
             },
         };

@@ -3,7 +3,7 @@
 use super::codec::{DecodeError, Decoded, Reader, Writer};
 use super::operation::{Reply, Request, Session};
 use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX};
-use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId};
+use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId, Ver};
 
 /// What an entry does to the table. Physical: a backup never evaluates a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +158,28 @@ pub enum PeerMsg<'a> {
         /// The configuration in which the sender was serving.
         was_active_at: Cfg,
     },
+    /// Primary to whoever might be promoted: do you still follow me in this configuration?
+    Barrier {
+        /// Which partition.
+        pid: PartitionId,
+        /// The primary's configuration.
+        cfg: Cfg,
+        /// The primary's number for it.
+        id: u64,
+    },
+    /// The answer: yes.
+    BarrierAck {
+        /// Which partition.
+        pid: PartitionId,
+        /// The configuration.
+        cfg: Cfg,
+        /// The barrier's number.
+        id: u64,
+        /// With `grant`: the newest epoch that the answerer knows of.
+        epoch: Ver,
+        /// A lease was recorded before this was sent.
+        grant: bool,
+    },
     /// A client's request, passed on once to the key's primary.
     Forward {
         /// The forwarder's number for the way back.
@@ -183,7 +205,8 @@ const SNAP_END: u8 = 0x25;
 const RELINQUISH: u8 = 0x26;
 const FORWARD: u8 = 0x28;
 const FORWARD_REPLY: u8 = 0x29;
-// 0x2A and 0x2B: the read barrier and its answer, which come with the leases.
+const BARRIER: u8 = 0x2A;
+const BARRIER_ACK: u8 = 0x2B;
 
 /// Bytes of the smallest entry: tag, outcome, cfg.
 const ENTRY_BYTES_MIN: usize = 10;
@@ -200,70 +223,56 @@ impl<'a> PeerMsg<'a> {
             | PeerMsg::SnapBegin { pid, .. }
             | PeerMsg::SnapChunk { pid, .. }
             | PeerMsg::SnapEnd { pid, .. }
-            | PeerMsg::Relinquish { pid, .. } => Some(*pid),
+            | PeerMsg::Relinquish { pid, .. }
+            | PeerMsg::Barrier { pid, .. }
+            | PeerMsg::BarrierAck { pid, .. } => Some(*pid),
             PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => None,
         }
     }
 
     /// Appends the message's payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let head = |out: &mut Vec<u8>, code: u8, pid: &PartitionId, numbers: &[u64]| {
+            out.put_u8(code);
+            out.put_u32(pid.0);
+            numbers.iter().for_each(|number| out.put_u64(*number));
+        };
         match self {
             PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } => {
-                out.put_u8(APPEND);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(strm.0);
+                head(out, APPEND, pid, &[cfg.0, strm.0]);
                 out.put_u8(u8::from(*sync));
-                out.put_u64(prev.0);
-                out.put_u64(prev_ecfg.0);
-                out.put_u64(commit.0);
-                out.put_u64(last.0);
+                [prev.0, prev_ecfg.0, commit.0, last.0].iter().for_each(|n| out.put_u64(*n));
                 out.put_count(entries.len());
                 entries.iter().for_each(|entry| encode_entry(entry, out));
             }
             PeerMsg::Ack { pid, cfg, strm, matched, snap_ok } => {
-                out.put_u8(ACK);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(strm.0);
-                out.put_u64(matched.0);
+                head(out, ACK, pid, &[cfg.0, strm.0, matched.0]);
                 out.put_u8(u8::from(*snap_ok));
             }
             PeerMsg::Nack { pid, cfg, strm, have } => {
-                out.put_u8(NACK);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(strm.0);
-                out.put_u64(have.0);
+                head(out, NACK, pid, &[cfg.0, strm.0, have.0]);
             }
             PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets } => {
-                out.put_u8(SNAP_BEGIN);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(lid.0);
-                out.put_u64(strm.0);
-                out.put_u64(start.0);
+                head(out, SNAP_BEGIN, pid, &[cfg.0, lid.0, strm.0, start.0]);
                 out.put_u32(*resets);
             }
             PeerMsg::SnapChunk { pid, strm, index, items } => {
-                out.put_u8(SNAP_CHUNK);
-                out.put_u32(pid.0);
-                out.put_u64(strm.0);
+                head(out, SNAP_CHUNK, pid, &[strm.0]);
                 out.put_u32(*index);
                 out.put_count(items.len());
                 items.iter().for_each(|item| encode_item(item, out));
             }
             PeerMsg::SnapEnd { pid, strm, count } => {
-                out.put_u8(SNAP_END);
-                out.put_u32(pid.0);
-                out.put_u64(strm.0);
+                head(out, SNAP_END, pid, &[strm.0]);
                 out.put_u32(*count);
             }
             PeerMsg::Relinquish { pid, cfg, was_active_at } => {
-                out.put_u8(RELINQUISH);
-                out.put_u32(pid.0);
-                out.put_u64(cfg.0);
-                out.put_u64(was_active_at.0);
+                head(out, RELINQUISH, pid, &[cfg.0, was_active_at.0]);
+            }
+            PeerMsg::Barrier { pid, cfg, id } => head(out, BARRIER, pid, &[cfg.0, *id]),
+            PeerMsg::BarrierAck { pid, cfg, id, epoch, grant } => {
+                head(out, BARRIER_ACK, pid, &[cfg.0, *id, epoch.0]);
+                out.put_u8(u8::from(*grant));
             }
             PeerMsg::Forward { route, request } => {
                 out.put_u8(FORWARD);
@@ -319,6 +328,18 @@ impl<'a> PeerMsg<'a> {
                 pid: PartitionId(r.u32("pid")?),
                 cfg: Cfg(r.u64("cfg")?),
                 was_active_at: Cfg(r.u64("was_active_at")?),
+            },
+            BARRIER => PeerMsg::Barrier {
+                pid: PartitionId(r.u32("pid")?),
+                cfg: Cfg(r.u64("cfg")?),
+                id: r.u64("id")?,
+            },
+            BARRIER_ACK => PeerMsg::BarrierAck {
+                pid: PartitionId(r.u32("pid")?),
+                cfg: Cfg(r.u64("cfg")?),
+                id: r.u64("id")?,
+                epoch: Ver(r.u64("epoch")?),
+                grant: r.bool("grant")?,
             },
             FORWARD => {
                 PeerMsg::Forward { route: r.u64("route")?, request: Request::decode(&mut r)? }

@@ -1,7 +1,7 @@
 //! Clients: one operation at a time each, through the router core, and the history of every key.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringkv::base::{MemberId, Nanos, Ver};
@@ -48,7 +48,7 @@ struct Pending {
 /// A client.
 #[derive(Debug)]
 pub struct Client {
-    map: Option<Rc<RingMap>>,
+    map: Option<Arc<RingMap>>,
     pending: Option<Pending>,
     issued: u64,
     ids: u64,
@@ -310,7 +310,7 @@ impl World {
             Ok(ServerMsg::Map { map: Some(map), .. }) => {
                 let slot = &mut self.clients[client].map;
                 if slot.as_ref().is_none_or(|old| old.ver < map.ver) {
-                    *slot = Some(Rc::from(map));
+                    *slot = Some(Arc::from(map));
                 }
             }
             Ok(_) => {}

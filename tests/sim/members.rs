@@ -2,7 +2,7 @@
 //! the network, a check after each.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringkv::base::limits::TICK_MS;
@@ -77,7 +77,7 @@ impl World {
             return;
         };
         if link.kind == Kind::Control {
-            self.coordinate(mid, Coordinator::replan);
+            self.coordinate(mid, |coordinator| coordinator.reconnected(peer));
             return;
         }
         self.note(|_| format!("{mid:?} is connected to {peer:?}"));
@@ -138,11 +138,13 @@ impl World {
         let room = self.room(mid);
         let node = self.nodes.get_mut(&mid)?;
         let replica = node.replicas.get_mut(pid.0 as usize)?;
-        let mut out = Collector { room, ..Collector::default() };
+        let leases = std::mem::take(&mut node.leases);
+        let mut out = Collector { room, leases, ..Collector::default() };
         let was = replica.role();
         let result = handle(replica, at, &mut out);
+        node.leases = std::mem::take(&mut out.leases);
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
-        let check = self.oracle.observe(pid, mid, replica, msg);
+        let check = self.oracle.observe(pid, mid, replica, msg, self.now);
         node.dirty.insert(pid.0 as usize);
         self.require(check);
         let check = self.oracle.check_copies(pid, &self.truth);
@@ -182,7 +184,8 @@ impl World {
         let at = self.moment();
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.turn_due = false;
-        let mut out = Collector { room, ..Collector::default() };
+        let leases = std::mem::take(&mut node.leases);
+        let mut out = Collector { room, leases, ..Collector::default() };
         let mut streaming = Vec::new();
         for pid in std::mem::take(&mut node.dirty) {
             let replica = &mut node.replicas[pid];
@@ -191,10 +194,11 @@ impl World {
                 streaming.push(pid);
             }
             let pid = PartitionId(pid as u32);
-            if let Err(why) = self.oracle.observe(pid, mid, replica, None) {
+            if let Err(why) = self.oracle.observe(pid, mid, replica, None, self.now) {
                 self.violation.get_or_insert(why);
             }
         }
+        node.leases = std::mem::take(&mut out.leases);
         let wait = !streaming.is_empty();
         node.dirty.extend(streaming);
         self.emit(mid, out);
@@ -218,7 +222,8 @@ impl World {
                 self.input(mid, pid, None, |replica, at, _| replica.sweep(at));
             }
         }
-        self.coordinate(mid, |_| {});
+        // Fewer and later ticks than the 10 ms of a runtime are as good.
+        self.coordinate(mid, |coordinator| (0..TICK_MS / 10).for_each(|_| coordinator.tick()));
         self.after(Duration::from_millis(TICK_MS), Event::Tick(mid));
     }
 
@@ -357,7 +362,9 @@ impl World {
         let (sent_at, map_ver) = (self.now, self.map_ver(mid));
         let others = node.map.iter().flat_map(|map| map.members.keys().copied());
         for other in others.filter(|other| *other != mid).collect::<Vec<_>>() {
-            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
+            let want = self.nodes.get(&mid).is_some_and(|node| node.leases.wants(other, self.now));
+            let leads = Default::default();
+            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want, leads });
         }
         let period = Duration::from_millis(self.settings.heartbeat_ms);
         self.after(period, Event::Heartbeat(mid));
@@ -371,7 +378,21 @@ impl World {
         let Some(node) = self.nodes.get(&mid) else { return };
         let deaf = self.now < node.deaf_until;
         let map = node.map.clone();
+        if let ControlMsg::Heartbeat { sent_at: echo, want: true, .. } = msg {
+            let (now, map_ver) = (self.now, self.map_ver(mid));
+            let Some(node) = self.nodes.get_mut(&mid) else { return };
+            let epoch = node.leases.give(from, now);
+            self.control(
+                mid,
+                from,
+                &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: true },
+            );
+        }
         match msg {
+            ControlMsg::HeartbeatAck { echo, epoch, grant: true, .. } => {
+                let Some(node) = self.nodes.get_mut(&mid) else { return };
+                node.leases.receive(from, echo, epoch);
+            }
             ControlMsg::Heartbeat { map_ver, .. } if map_ver > self.map_ver(mid) => {
                 self.control(mid, from, &ControlMsg::MapWanted { have: self.map_ver(mid) });
             }
@@ -381,36 +402,47 @@ impl World {
                     self.control(mid, from, &ControlMsg::MapFull(map));
                 }
             }
-            ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Rc::from(map)),
+            ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Arc::from(map)),
             ControlMsg::MapDelta(delta) if !deaf => {
                 if let Some(map) = map.and_then(|map| delta.apply(&map)) {
-                    self.adopt(mid, Rc::new(map));
+                    self.adopt(mid, Arc::new(map));
                 }
             }
-            ControlMsg::Submit { command, .. } => {
+            ControlMsg::Submit { origin, command, .. } => {
                 self.note(|_| format!("{from:?} proposes to {mid:?} {command:?}"));
-                self.coordinate(mid, |coordinator| {
-                    // A command that was overtaken does nothing, and is made again if needed.
-                    let _ = coordinator.submit(from, &command);
-                });
+                self.on_submit(mid, from, origin, &command);
+            }
+            ControlMsg::Group { cfg, msg } => {
+                let current =
+                    self.coordinate(mid, |coordinator| coordinator.receive(from, cfg, &msg));
+                if let Some(map) = map.filter(|_| current != Some(true)) {
+                    let map = Box::new(RingMap::clone(&map));
+                    self.control(mid, from, &ControlMsg::MapFull(map));
+                }
             }
             _ => {}
         }
     }
 
     /// A1: a member adopts a newer map; its partitions follow, at once or a little later.
-    pub fn adopt(&mut self, mid: MemberId, map: Rc<RingMap>) {
+    pub fn adopt(&mut self, mid: MemberId, map: Arc<RingMap>) {
         if map.ver <= self.map_ver(mid) {
             return;
         }
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.map = Some(map.clone());
+        node.leases.hear_of(map.epoch);
+        let promised_until = node.leases.promised_until();
+        node.following.insert(map.ver, (node.replicas.len(), map.epoch));
         self.note(|_| format!("{mid:?} adopts {:?}", map.ver));
         let node = self.nodes.get_mut(&mid).expect("it was there a moment ago");
-        let decides = node.coordinator.as_ref().is_some_and(Coordinator::is_active);
-        if map.voters.contains(&mid) && !decides {
-            node.coordinator = Some(Coordinator::resume(mid, RingMap::clone(&map)));
-            self.counters.coordinator_moves += 1;
+        match &mut node.coordinator {
+            _ if !map.voters.contains(&mid) => node.coordinator = None,
+            Some(coordinator) => coordinator.adopt(&map),
+            None => {
+                node.coordinator = Some(Coordinator::join(mid, map.clone()));
+                self.counters.coordinator_moves += 1;
+            }
         }
         let gone = !map.members.contains_key(&mid);
         if gone && !std::mem::replace(&mut node.retired, true) {
@@ -421,37 +453,73 @@ impl World {
         }
         for pid in self.partitions() {
             match self.settings.adopt_lag_us {
-                0 => self.adopt_row(mid, pid, &map),
+                0 => self.adopt_row(mid, pid, &map, promised_until),
                 lag => {
                     let span = Duration::from_micros(self.rng.below(lag));
-                    self.after(span, Event::Adopt { mid, pid, map: map.clone() });
+                    self.after(span, Event::Adopt { mid, pid, map: map.clone(), promised_until });
                 }
             }
         }
     }
 
     /// A partition of a member adopts its row of a map.
-    pub fn adopt_row(&mut self, mid: MemberId, pid: PartitionId, map: &RingMap) {
+    pub fn adopt_row(
+        &mut self,
+        mid: MemberId,
+        pid: PartitionId,
+        map: &RingMap,
+        promised_until: Nanos,
+    ) {
         let Some(part) = map.part(pid) else { return };
-        let coordinator = map.voters[0];
-        let row = MapRow { ver: map.ver, required: map.required, coordinator, part };
+        let row = MapRow {
+            ver: map.ver,
+            required: map.required,
+            leases: map.params.leases,
+            promised_until,
+            part,
+        };
         self.input(mid, pid, None, |replica, at, out| replica.adopt(at, row, out));
+        let Some(node) = self.nodes.get_mut(&mid) else { return };
+        if let Some((left, _)) = node.following.get_mut(&map.ver) {
+            *left -= 1;
+        }
+        // T2: leases count by the maps that every partition follows, the earlier ones first.
+        while let Some(first) = node.following.first_entry().filter(|first| first.get().0 == 0) {
+            node.leases.follow(first.remove().1);
+        }
     }
 
-    /// Sends a command to the coordinator that this member knows of.
+    /// Sends a command to a voter, who passes it on if it does not lead.
     pub fn propose(&mut self, mid: MemberId, command: Command) {
         let Some(node) = self.nodes.get(&mid) else { return };
-        let to = node.map.as_ref().and_then(|map| map.voters.first().copied());
-        match to {
-            Some(to) if to == mid => {
-                self.coordinate(mid, |coordinator| drop(coordinator.submit(mid, &command)));
+        let voters = node.map.as_ref().map(|map| map.voters.clone()).unwrap_or_default();
+        let at = self.rng.below(voters.len().max(1) as u64) as usize;
+        match voters.get(at) {
+            Some(to) if *to == mid => self.on_submit(mid, mid, mid, &command),
+            Some(to) => {
+                self.control(mid, *to, &ControlMsg::Submit { id: 0, origin: mid, command });
             }
-            Some(to) => self.control(mid, to, &ControlMsg::Submit { id: 0, command }),
             None => {}
         }
     }
 
-    /// Lets the coordinator on `mid`, if there is one, do something, plan, and publish the result.
+    /// A command of `origin` arrives at `mid`, from `from`.
+    fn on_submit(&mut self, mid: MemberId, from: MemberId, origin: MemberId, command: &Command) {
+        let Some(coordinator) = self.nodes.get(&mid).and_then(|node| node.coordinator.as_ref())
+        else {
+            return;
+        };
+        if coordinator.leads() {
+            // A command that was overtaken does nothing, and is made again if needed.
+            self.coordinate(mid, |coordinator| drop(coordinator.submit(origin, command)));
+        } else if let Some(leader) = coordinator.leader().filter(|_| from == origin) {
+            let command = command.clone();
+            self.control(mid, leader, &ControlMsg::Submit { id: 0, origin, command });
+        }
+    }
+
+    /// Lets the coordinator on `mid`, if there is one, do something, propose, and say what it has
+    /// to say; adopts and publishes what was decided.
     pub fn coordinate<T>(
         &mut self,
         mid: MemberId,
@@ -461,15 +529,24 @@ impl World {
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
         let network = &self.network;
-        coordinator.plan(&|other| {
+        coordinator.propose(&|other| {
             let link = Link::new(Endpoint::Node(mid), Endpoint::Node(other), Kind::Control);
             other == mid || network.in_flight(link, Endpoint::Node(mid)).is_some()
         });
-        let Some(delta) = coordinator.take_delta() else { return Some(result) };
-        let map = Rc::new(coordinator.map().clone());
-        self.new_truth(map.clone());
-        self.adopt(mid, map.clone());
-        self.publish(mid, &map, delta);
+        let (cfg, messages) = coordinator.take_messages();
+        let news = coordinator.take_news();
+        for (to, msg) in messages {
+            self.control(mid, to, &ControlMsg::Group { cfg, msg });
+        }
+        for news in news {
+            if news.map.ver > self.truth.ver {
+                self.new_truth(news.map.clone());
+            }
+            if news.is_mine {
+                self.publish(mid, &news.map, news.delta);
+            }
+            self.adopt(mid, news.map);
+        }
         Some(result)
     }
 
@@ -488,8 +565,12 @@ impl World {
     }
 
     /// The map changed: what the checks and the attackers make of it.
-    fn new_truth(&mut self, map: Rc<RingMap>) {
+    fn new_truth(&mut self, map: Arc<RingMap>) {
         let old = std::mem::replace(&mut self.truth, map.clone());
+        for mid in map.members.keys().filter(|mid| **mid >= old.next_mid) {
+            self.nodes.insert(*mid, Node::new(*mid, &self.settings.params));
+            self.start_node(*mid);
+        }
         self.note(|_| format!("{:?}: {:?}", map.ver, map.parts));
         self.require(map.check_invariants());
         if map.ver <= old.ver || map.epoch < old.epoch {

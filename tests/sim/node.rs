@@ -1,10 +1,10 @@
 //! One simulated member: the real cores, and the little that a runtime adds to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
-use ringkv::base::{MemberId, Nanos, PartitionId};
-use ringkv::proto::{Caller, Coordinator, Outbox, Replica};
+use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
+use ringkv::proto::{Caller, Coordinator, Leases, Outbox, Replica};
 use ringkv::ring::{Params, RingMap};
 use ringkv::wire::{Command, PeerMsg, Reply};
 
@@ -18,8 +18,12 @@ const PEER_CALLERS: u64 = 1 << 32;
 pub struct Node {
     pub mid: MemberId,
     /// The newest map that it adopted.
-    pub map: Option<Rc<RingMap>>,
+    pub map: Option<Arc<RingMap>>,
     pub replicas: Vec<Replica>,
+    /// The leases that it gave and has.
+    pub leases: Leases,
+    /// Maps that some partitions have not followed yet: how many, and the map's epoch.
+    pub following: BTreeMap<Ver, (usize, Ver)>,
     /// There if this member is or was the coordinator.
     pub coordinator: Option<Coordinator>,
     /// Replicas that had inputs since their last flush.
@@ -45,6 +49,8 @@ impl Node {
             mid,
             map: None,
             replicas: (0..params.partitions).map(replica).collect(),
+            leases: Leases::default(),
+            following: BTreeMap::new(),
             coordinator: None,
             dirty: BTreeSet::new(),
             turn_due: false,
@@ -103,6 +109,8 @@ pub struct Collector {
     pub proposals: Vec<Command>,
     /// Bulk bytes that each connection still takes.
     pub room: BTreeMap<MemberId, usize>,
+    /// The member's own, lent for the turn.
+    pub leases: Leases,
 }
 
 impl Outbox for Collector {
@@ -127,5 +135,9 @@ impl Outbox for Collector {
 
     fn bulk_room(&self, to: MemberId) -> Option<usize> {
         self.room.get(&to).copied()
+    }
+
+    fn leases(&mut self, f: &mut dyn FnMut(&mut Leases)) {
+        f(&mut self.leases);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringkv::base::{Cfg, MemberId, PartitionId, Seq};
+use ringkv::base::{Cfg, MemberId, Nanos, PartitionId, Seq};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Replica};
 use ringkv::ring::RingMap;
@@ -24,6 +24,8 @@ pub struct View {
     pub commit: Seq,
     pub last: Seq,
     complete: bool,
+    /// Until when it answers reads without asking.
+    reads_until: Nanos,
     /// Entries after `commit`.
     log: Vec<EntryId>,
     /// Below this its table may be ahead of its commit position, because of a snapshot.
@@ -38,6 +40,7 @@ impl Default for View {
             commit: Seq::ZERO,
             last: Seq::ZERO,
             complete: false,
+            reads_until: Nanos::ZERO,
             log: Vec::new(),
             horizon: Seq::ZERO,
         }
@@ -118,6 +121,7 @@ impl Oracle {
         mid: MemberId,
         replica: &Replica,
         msg: Option<&PeerMsg<'_>>,
+        now: Nanos,
     ) -> Check {
         replica.check_invariants()?;
         let stride = self.digest_stride;
@@ -135,7 +139,7 @@ impl Oracle {
         }
         partition.views.insert(mid, new);
         checked.map_err(|why| format!("{pid:?} {mid:?}: {why}; was {old:?}"))?;
-        partition.check_one_primary()
+        partition.check_one_primary(now)
     }
 
     /// I3, I5, I8: everything that anybody committed is held by everybody who counts.
@@ -210,9 +214,9 @@ impl Partition {
         }
     }
 
-    /// I1: while there are no leases, only one replica may believe that it serves.
-    fn check_one_primary(&self) -> Check {
-        let serves = |(mid, view): (&MemberId, &View)| (view.role == Role::Primary).then_some(*mid);
+    /// I1: only one replica may believe that it may answer reads by itself.
+    fn check_one_primary(&self, now: Nanos) -> Check {
+        let serves = |(mid, view): (&MemberId, &View)| (view.reads_until > now).then_some(*mid);
         let primaries: Vec<MemberId> = self.views.iter().filter_map(serves).collect();
         match primaries.len() {
             0 | 1 => Ok(()),
@@ -234,6 +238,7 @@ fn look_at(replica: &Replica, old: &View, msg: Option<&PeerMsg<'_>>) -> View {
         commit,
         last,
         complete: replica.is_complete(),
+        reads_until: replica.reads_until(),
         log,
         horizon: Seq::ZERO,
     }

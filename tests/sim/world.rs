@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringkv::base::{ClusterId, MemberId, Nanos, PartitionId, Rng};
@@ -42,7 +42,7 @@ pub enum Event {
     /// A member tells the others how new its map is.
     Heartbeat(MemberId),
     /// A partition of a member adopts a map.
-    Adopt { mid: MemberId, pid: PartitionId, map: Rc<RingMap> },
+    Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
     /// A member goes on after a pause.
     Resume(MemberId),
     /// A client looks at what it is waiting for. Ignored if the client has moved on.
@@ -176,7 +176,7 @@ pub struct World {
     pub nodes: BTreeMap<MemberId, Node>,
     pub clients: Vec<Client>,
     /// The authoritative map.
-    pub truth: Rc<RingMap>,
+    pub truth: Arc<RingMap>,
     pub oracle: Oracle,
     pub counters: Counters,
     pub hasher: Hasher,
@@ -224,7 +224,7 @@ impl World {
         let params = settings.params;
         let cluster = ClusterId(u128::from(seed) + 1);
         let coordinator = Coordinator::create(cluster, params, join_info(&mut rng, 1));
-        let truth = Rc::new(coordinator.map().clone());
+        let truth = coordinator.map().clone();
         let mut first = Node::new(MemberId(1), &params);
         first.coordinator = Some(coordinator);
         first.replicas.iter_mut().for_each(|replica| replica.bootstrap());
@@ -355,7 +355,9 @@ impl World {
             Event::Turn(mid) => self.turn(mid),
             Event::Tick(mid) => self.tick(mid),
             Event::Heartbeat(mid) => self.heartbeat(mid),
-            Event::Adopt { mid, pid, map } => self.adopt_row(mid, pid, &map),
+            Event::Adopt { mid, pid, map, promised_until } => {
+                self.adopt_row(mid, pid, &map, promised_until);
+            }
             Event::Resume(mid) => self.resume(mid),
             Event::Wake { client, token } => self.client_wakes(client, token),
             Event::Fault => self.random_fault(),

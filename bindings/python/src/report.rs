@@ -93,6 +93,7 @@ impl From<ringkv::MemberInfo> for MemberInfo {
                 MemberState::Up => "up",
                 MemberState::Down => "down",
                 MemberState::Leaving => "leaving",
+                MemberState::Away => "away",
             },
             reachable: member.reachable,
             coordinator: member.coordinator,

@@ -96,12 +96,13 @@ impl Control {
         let peer = self.peers.entry(mid).or_default();
         peer.failures = 0;
         if let Some(coordinator) = &mut self.coordinator {
-            coordinator.replan();
+            coordinator.reconnected(mid);
         }
         if let Some(old) = peer.control.replace(Arc::clone(link)) {
             old.close(CloseReason::Local("replaced by a newer connection".into()));
         }
-        self.heartbeat(ctx, link);
+        self.watch.heard(mid, ctx.now());
+        self.greet_by_heartbeat(ctx, link);
     }
 
     /// Dials every older member to which a connection is missing. Who has lost all of them dials
@@ -188,7 +189,11 @@ impl Control {
                 self.leave_ring(ctx);
                 Flow::Continue
             }
-            Ok(Welcome::Refused { text, .. }) => Flow::Close(CloseReason::Local(text.into())),
+            Ok(Welcome::Refused { text, .. }) => {
+                // Another node is there now, or the same one with another id.
+                self.watch.refused(to);
+                Flow::Close(CloseReason::Local(text.into()))
+            }
             Ok(_) => Flow::Close(CloseReason::Local("another member answered".into())),
             Err(error) => Flow::Close(CloseReason::Local(error.0.into())),
         }

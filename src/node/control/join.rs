@@ -20,8 +20,13 @@ const PATIENCE: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
 pub(super) struct Joining {
     seeds: Vec<String>,
     tried: usize,
-    /// Where the coordinator listens, once a seed's map has said it.
-    coordinator: Option<String>,
+    /// Where the voters of the coordinator listen, once a seed's map has said it. One of them
+    /// leads, and each knows only of itself whether it does.
+    voters: Vec<String>,
+    /// How many of them are tried before the seeds are asked again.
+    voters_left: usize,
+    /// The answerer was asked to admit us.
+    asked: bool,
     /// The ring that is meant; zero if any.
     cluster: ClusterId,
     /// Who answered on the current connection; zero before its welcome.
@@ -56,7 +61,9 @@ impl Control {
         self.joining = Some(Joining {
             seeds,
             tried: 0,
-            coordinator: None,
+            voters: Vec::new(),
+            voters_left: 0,
+            asked: false,
             cluster,
             answerer: MemberId::ZERO,
             admitted: None,
@@ -113,10 +120,13 @@ impl Control {
         }
         let Some(joining) = &mut self.joining else { return };
         joining.next_try = now + PATIENCE + Duration::from_millis(CONNECT_TIMEOUT_MS);
-        let seed = joining.coordinator.take().or_else(|| {
+        let seed = if joining.voters_left > 0 {
+            joining.voters_left -= 1;
+            joining.voters.get(joining.voters_left % joining.voters.len().max(1)).cloned()
+        } else {
             joining.tried += 1;
             joining.seeds.get((joining.tried - 1) % joining.seeds.len().max(1)).cloned()
-        });
+        };
         let Some(seed) = seed else { return };
         match Address::parse(&seed) {
             Ok(address) => {
@@ -133,6 +143,7 @@ impl Control {
         ctx.set_frame_max(link.id(), CONTROL_FRAME_BYTES_MAX);
         self.conns.insert(link.id(), Conn::Seed);
         joining.answerer = MemberId::ZERO;
+        joining.asked = false;
         joining.next_try = ctx.now() + PATIENCE;
         joining.link = Some(Arc::clone(&link));
         let hello = Hello {
@@ -203,18 +214,23 @@ impl Control {
         match msg {
             ControlMsg::MapFull(map) => {
                 let listed = joining.admitted.filter(|mid| map.members.contains_key(mid));
-                let voter = map.voters.first().copied().unwrap_or(MemberId::ZERO);
                 if let Some(mid) = listed {
-                    self.become_member(mid, *map, false);
+                    self.become_member(mid, Arc::from(map), false);
                     self.end_join(ctx, Ok(()));
                     return Flow::Close(CloseReason::Local("joined".into()));
                 }
-                if voter == joining.answerer {
+                if joining.voters_left == 0 {
+                    let addresses = map.voters.iter().filter_map(|mid| map.members.get(mid));
+                    joining.voters = addresses.map(|member| member.addr.clone()).collect();
+                    joining.voters_left = 2 * joining.voters.len();
+                }
+                let is_voter = map.voters.contains(&joining.answerer);
+                if is_voter && !std::mem::replace(&mut joining.asked, true) {
                     let command = Command::Join(self.join_info(map.params.seed));
-                    self.send(ctx, link, &ControlMsg::Submit { id: 1, command });
+                    let origin = MemberId::ZERO;
+                    self.send(ctx, link, &ControlMsg::Submit { id: 1, origin, command });
                     return Flow::Continue;
                 }
-                joining.coordinator = map.members.get(&voter).map(|m| m.addr.clone());
                 joining.next_try = ctx.now();
                 Flow::Continue
             }

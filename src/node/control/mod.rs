@@ -5,10 +5,13 @@
 //! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
 //!
 //! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
-//! following the map and running the coordinator, `join.rs` becoming a member.
+//! following the map, `lead.rs` the part in the coordinator, `pulse.rs` heartbeats and who is
+//! alive, `join.rs` becoming a member.
 
 mod greet;
 mod join;
+mod lead;
+mod pulse;
 mod ring;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,23 +22,26 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::shared::Shared;
 use crate::base::limits::HALF_OPEN_MAX;
-use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status};
+use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status, Term, Ver};
 use crate::net::{
     CloseReason, ConnId, ConnectionOptions, Context, Detached, DialId, Flow, Handler, Link,
     ListenerId, Socket, sys,
 };
 use crate::proto::Coordinator;
+use crate::proto::detector::{Jury, Watch};
 use crate::wire::{Command, ControlMsg, ServerMsg};
 
 use join::Joining;
 pub(super) use join::join_info;
+use lead::{Leader, Pending};
+use pulse::Pulse;
 
-/// How often members tell each other the version of their map.
-const GOSSIP: Duration = Duration::from_millis(250);
+/// How often it is looked at what has taken too long.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// How long the data connections of a pair stay after one of them left the ring.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// A map is published no more often than this: changes in between travel together.
-const PUBLISH_EVERY: Duration = Duration::from_millis(2);
+/// Changes of the map are proposed no more often than this: those in between travel together.
+const PROPOSE_EVERY: Duration = Duration::from_millis(2);
 
 /// Where the answer to an administrator's request goes.
 pub(super) struct AdminReply {
@@ -97,7 +103,12 @@ struct Peer {
 }
 
 enum Dial {
-    Member { mid: MemberId, is_data: bool },
+    Member {
+        mid: MemberId,
+        is_data: bool,
+    },
+    /// Whether anybody listens there at all.
+    Probe(MemberId),
     Seed,
 }
 
@@ -117,8 +128,17 @@ pub(super) struct Control {
     next_worker: usize,
     /// When there was a control connection to a peer last.
     connected_at: Nanos,
-    publish_at: Nanos,
-    gossip_at: Nanos,
+    /// Commands that are not decided yet, for those who want to know.
+    pending: Vec<Pending>,
+    known_leader: Leader,
+    /// What this member led when it was looked at last.
+    led: Option<(Ver, Term)>,
+    propose_at: Nanos,
+    group_tick_at: Nanos,
+    housekeeping_at: Nanos,
+    pulse: Pulse,
+    watch: Watch,
+    jury: Jury,
     retry_at: Nanos,
 }
 
@@ -142,8 +162,15 @@ impl Control {
             rng: Rng::new(sys::random_u64()),
             next_worker: 0,
             connected_at: Nanos::ZERO,
-            publish_at: Nanos::ZERO,
-            gossip_at: Nanos::ZERO,
+            pending: Vec::new(),
+            known_leader: Leader::default(),
+            led: None,
+            propose_at: Nanos::ZERO,
+            group_tick_at: Nanos::ZERO,
+            housekeeping_at: Nanos::ZERO,
+            pulse: Pulse::default(),
+            watch: Watch::default(),
+            jury: Jury::default(),
             retry_at: Nanos::ZERO,
         }
     }
@@ -162,7 +189,7 @@ impl Control {
                 ControlInput::Invite { reply, cluster, seeds } => {
                     self.on_invite(ctx, reply, cluster, seeds);
                 }
-                ControlInput::Drop { reply, mid } => self.on_drop(&reply, mid),
+                ControlInput::Drop { reply, mid } => self.on_drop(reply, mid),
                 ControlInput::DataDown(mid) => {
                     if let Some(peer) = self.peers.get_mut(&mid) {
                         peer.retry_at = Nanos::ZERO;
@@ -183,20 +210,31 @@ impl Control {
             Some(Conn::Seed) => return self.on_seed_message(ctx, link, msg),
             _ => None,
         };
+        if let Some(mid) = from {
+            self.watch.heard(mid, ctx.now());
+        }
         match (msg, from) {
             (ControlMsg::MapWanted { have }, _) => self.send_map(ctx, link, have),
-            (ControlMsg::Submit { id, command }, _) => {
-                self.on_submit(ctx, link, from, id, &command);
+            (ControlMsg::Submit { id, origin, command }, _) => {
+                self.on_submit(ctx, link, from, (id, origin), &command);
             }
-            (ControlMsg::Heartbeat { map_ver, sent_at, .. }, Some(_)) => {
-                self.on_heartbeat(ctx, link, map_ver, sent_at);
+            (ControlMsg::Heartbeat { map_ver, sent_at, want, leads }, Some(mid)) => {
+                self.on_leader(mid, leads);
+                self.on_heartbeat(ctx, link, mid, (map_ver, sent_at, want));
+            }
+            (ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant }, Some(mid)) => {
+                self.on_heartbeat_ack(ctx, link, mid, (map_ver, echo, epoch, grant));
+            }
+            (ControlMsg::Suspect(suspects), Some(mid)) => {
+                self.on_suspect(mid, &suspects, ctx.now());
             }
             (ControlMsg::MapFull(map), Some(_)) => self.on_map(ctx, *map),
             (ControlMsg::MapDelta(delta), Some(_)) => self.on_delta(ctx, link, &delta),
-            // Answers that nobody waits for: leases come later, commands are proposed again.
-            (ControlMsg::HeartbeatAck { .. } | ControlMsg::Submitted { .. }, Some(_)) => {}
-            // The coordinator is one member yet: nobody is in a group.
-            (ControlMsg::Group { .. }, Some(_)) => {}
+            // An answer that nobody waits for: commands are proposed again.
+            (ControlMsg::Submitted { .. }, Some(_)) => {}
+            (ControlMsg::Group { cfg, msg }, Some(mid)) => {
+                self.on_group(ctx, link, mid, (cfg, &msg));
+            }
             (_, None) => return Flow::Close(CloseReason::Local("not a member's".into())),
         }
         Flow::Continue
@@ -280,6 +318,7 @@ impl Handler for Control {
                     && peer.control.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
                 {
                     peer.control = None;
+                    self.probe(ctx, mid);
                 }
             }
             Some(Conn::Greeted { to, is_data, .. }) => self.dial_failed(ctx, to, is_data),
@@ -292,13 +331,18 @@ impl Handler for Control {
         match self.dials.remove(&dial) {
             Some(Dial::Member { mid, is_data }) => self.greet_member(ctx, socket, mid, is_data),
             Some(Dial::Seed) => self.greet_seed(ctx, socket),
-            None => {}
+            // Somebody does; whoever of the two is to dial will do so.
+            Some(Dial::Probe(_)) | None => {}
         }
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context, dial: DialId, error: crate::base::Error) {
         match self.dials.remove(&dial) {
-            Some(Dial::Member { mid, is_data }) => self.dial_failed(ctx, mid, is_data),
+            Some(Dial::Member { mid, is_data }) => {
+                self.dial_failed(ctx, mid, is_data);
+                self.on_dead_end(ctx, mid, &error);
+            }
+            Some(Dial::Probe(mid)) => self.on_dead_end(ctx, mid, &error),
             Some(Dial::Seed) => self.seed_failed(ctx, error.message()),
             None => {}
         }
@@ -312,9 +356,12 @@ impl Handler for Control {
     }
 
     fn next_timeout(&self) -> Option<Nanos> {
-        let mut next = self.gossip_at.min(self.retry_at);
-        if self.has_news() {
-            next = next.min(self.publish_at);
+        let mut next = self.housekeeping_at.min(self.retry_at).min(self.pulse.due);
+        if self.has_draft() {
+            next = next.min(self.propose_at);
+        }
+        if self.coordinator.as_ref().is_some_and(Coordinator::is_ticking) {
+            next = next.min(self.group_tick_at);
         }
         if let Some(joining) = &self.joining {
             next = next.min(joining.next_timeout());
@@ -328,15 +375,16 @@ impl Handler for Control {
             self.retry_at = now + Duration::from_millis(50);
             self.dial_peers(ctx, now);
         }
-        if now >= self.gossip_at {
-            self.gossip_at = now + GOSSIP;
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING;
             self.expire_handshakes(ctx, now);
             self.close_due(now);
-            self.gossip(ctx, now);
         }
+        self.pulse(ctx, now);
+        self.tick_group(now);
     }
 
     fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {
-        self.publish(ctx, now);
+        self.run_coordinator(ctx, now);
     }
 }

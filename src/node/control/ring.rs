@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use super::{AdminReply, CLOSE_GRACE, Control, PUBLISH_EVERY};
-use crate::base::{MemberId, Nanos, PartitionId, Status, Ver};
+use super::{CLOSE_GRACE, Control};
+use crate::base::{MemberId, Nanos, PartitionId, Ver};
 use crate::net::{CloseReason, Context, Link, sys};
 use crate::node::shared::{Membership, row};
 use crate::node::turn::Turn;
 use crate::node::worker::WorkerInput;
 use crate::proto::Coordinator;
 use crate::ring::{MapDelta, RingMap};
-use crate::wire::{Applied, Command, ControlMsg, Rejection};
+use crate::wire::ControlMsg;
 
 impl Control {
     /// Becomes a member: of a ring created here, or of the one that was joined.
-    pub(in crate::node) fn become_member(&mut self, me: MemberId, map: RingMap, is_creator: bool) {
-        let map = Arc::new(map);
+    pub(in crate::node) fn become_member(
+        &mut self,
+        me: MemberId,
+        map: Arc<RingMap>,
+        is_creator: bool,
+    ) {
         let member = Arc::new(Membership::new(me, Arc::clone(&map)));
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(&member));
         for pid in member.partitions() {
@@ -23,12 +27,13 @@ impl Control {
                 if is_creator {
                     replica.bootstrap();
                 }
-                if let Some(row) = row(&map, pid) {
+                if let Some(row) = row(&map, pid, Nanos::ZERO) {
                     replica.adopt(at, row, out);
                 }
             });
         }
         turn.finish();
+        member.leases.lock().follow(map.epoch);
         self.shared.set_membership(Some(member));
         self.connected_at = sys::boottime();
         self.retry_at = Nanos::ZERO;
@@ -46,7 +51,7 @@ impl Control {
             let _ = worker.inputs.try_send(WorkerInput::Farewell(Arc::clone(&member)));
             worker.waker.wake();
         }
-        self.coordinator = None;
+        self.forget_coordinator();
         self.close_soon(ctx.now(), member.peer_links());
         for (_, peer) in std::mem::take(&mut self.peers) {
             if let Some(link) = peer.control {
@@ -61,7 +66,7 @@ impl Control {
         let mine = member.map();
         let same_ring = map.cluster == mine.cluster && map.generation == mine.generation;
         if same_ring && map.params == mine.params && map.ver > mine.ver {
-            self.adopt(ctx, &member, map, None);
+            self.adopt(ctx, &member, Arc::new(map), None);
         }
     }
 
@@ -74,42 +79,50 @@ impl Control {
         match delta.apply(&mine) {
             Some(map) => {
                 let changed = delta.parts.iter().map(|(pid, _)| *pid).collect();
-                self.adopt(ctx, &member, map, Some(changed));
+                self.adopt(ctx, &member, Arc::new(map), Some(changed));
             }
             None => self.send(ctx, link, &ControlMsg::MapWanted { have: mine.ver }),
         }
     }
 
-    /// A1: stores the map, then tells the replicas, then acts on it.
-    fn adopt(
+    /// A1: stores the map and its epoch, then looks which promises were given without knowing it,
+    /// then tells the replicas, then acts on it.
+    pub(super) fn adopt(
         &mut self,
         ctx: &mut Context,
         member: &Arc<Membership>,
-        map: RingMap,
+        map: Arc<RingMap>,
         changed: Option<Vec<PartitionId>>,
     ) {
         let old = member.map();
-        let map = Arc::new(map);
         if !map.members.contains_key(&member.me) {
             return self.leave_ring(ctx);
         }
         member.set_map(Arc::clone(&map));
+        let promised_until = {
+            let mut leases = member.leases.lock();
+            leases.hear_of(map.epoch);
+            leases.promised_until()
+        };
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(member));
         // A change of what all rows share concerns all replicas.
-        let same = old.required == map.required && old.voters == map.voters;
+        let same = old.required == map.required;
         let pids = changed.filter(|_| same);
         for pid in pids.unwrap_or_else(|| member.partitions().collect()) {
             turn.visit(pid, |replica, at, out| {
-                if let Some(row) = row(&map, pid) {
+                if let Some(row) = row(&map, pid, promised_until) {
                     replica.adopt(at, row, out);
                 }
             });
         }
         turn.finish();
+        // Only now: a lease that was given by somebody who knows this map counts from here on.
+        member.leases.lock().follow(map.epoch);
         self.drop_strangers(ctx, member, &map);
-        if map.voters.contains(&member.me) && self.coordinator.is_none() {
-            log::info!("member {} runs the coordinator now", member.me);
-            self.coordinator = Some(Coordinator::resume(member.me, (*map).clone()));
+        match &mut self.coordinator {
+            _ if !map.voters.contains(&member.me) => self.coordinator = None,
+            Some(coordinator) => coordinator.adopt(&map),
+            None => self.coordinator = Some(Coordinator::join(member.me, Arc::clone(&map))),
         }
         if old.members.len() != map.members.len() {
             self.retry_at = Nanos::ZERO;
@@ -148,154 +161,11 @@ impl Control {
         });
     }
 
-    /// A command of a replica of this node.
-    pub(super) fn submit_own(&mut self, command: Command) {
-        let Some(member) = self.shared.membership() else { return };
-        if let Some(coordinator) = &mut self.coordinator {
-            // Overtaken commands do nothing; the replica decides again by the next map.
-            let _ = coordinator.submit(member.me, &command);
-            return;
-        }
-        let voter = member.map().voters.first().copied();
-        let link = voter.and_then(|mid| self.peers.get(&mid)?.control.clone());
-        if let Some(link) = link {
-            let submit = ControlMsg::Submit { id: 0, command };
-            if link.push_frame(|out| submit.encode(out)).is_ok() {
-                link.flush();
-            }
-        }
-    }
-
-    /// A command that came over a connection: of a member, or of a node that wants to join.
-    pub(super) fn on_submit(
-        &mut self,
-        ctx: &mut Context,
-        link: &Arc<Link>,
-        from: Option<MemberId>,
-        id: u64,
-        command: &Command,
-    ) {
-        let Some(coordinator) = &mut self.coordinator else {
-            return self.answer_submit(ctx, link, id, Err(Rejection::Stale));
-        };
-        let outcome = match (from, command) {
-            (Some(mid), _) => coordinator.submit(mid, command),
-            (None, Command::Join(info)) => match crate::net::Address::parse(&info.addr) {
-                Ok(_) => coordinator.operate(command),
-                Err(error) => Err(Rejection::Refused(error.message().into())),
-            },
-            (None, _) => Err(Rejection::Refused("only members may do that".into())),
-        };
-        if matches!(outcome, Ok(Applied::Admitted(_))) {
-            // The new member asks for the map next, and must find itself in it.
-            self.publish_at = Nanos::ZERO;
-            let now = ctx.now();
-            self.publish(ctx, now);
-        }
-        self.answer_submit(ctx, link, id, outcome);
-    }
-
-    fn answer_submit(
-        &self,
-        ctx: &mut Context,
-        link: &Arc<Link>,
-        id: u64,
-        outcome: Result<Applied, Rejection>,
-    ) {
-        if id == 0 {
-            return;
-        }
-        let (admitted, status, text) = match outcome {
-            Ok(Applied::Admitted(mid)) => (mid, Status::Ok, String::new()),
-            Ok(Applied::Changed) => (MemberId::ZERO, Status::Ok, String::new()),
-            // Overtaken, or asked of the wrong node: worth trying again.
-            Err(Rejection::Stale) => (MemberId::ZERO, Status::Unavailable, "try again".into()),
-            Err(Rejection::Refused(why)) => (MemberId::ZERO, Status::Refused, why),
-        };
-        let status = status.code();
-        self.send(ctx, link, &ControlMsg::Submitted { id, admitted, status, text });
-    }
-
-    /// A client wants a member dropped.
-    pub(super) fn on_drop(&mut self, reply: &AdminReply, mid: MemberId) {
-        let Some(coordinator) = &mut self.coordinator else {
-            return reply.send(Status::Unavailable, "this node does not run the coordinator");
-        };
-        match coordinator.operate(&Command::Leave { mid }) {
-            Ok(_) => reply.send(Status::Ok, ""),
-            Err(Rejection::Stale) => reply.send(Status::NoSuchMember, "no such member"),
-            Err(Rejection::Refused(why)) => reply.send(Status::Refused, &why),
-        }
-    }
-
-    /// Whether the coordinator has changes that nobody has seen.
-    pub(super) fn has_news(&self) -> bool {
-        let published = self.shared.membership().map_or(Ver::ZERO, |member| member.map_ver());
-        self.coordinator.as_ref().is_some_and(|c| c.map().ver > published)
-    }
-
-    /// Lets the coordinator plan, and publishes what it changed: to everybody, then here.
-    pub(super) fn publish(&mut self, ctx: &mut Context, now: Nanos) {
-        let Some(member) = self.shared.membership() else { return };
-        let Some(coordinator) = &mut self.coordinator else { return };
-        if now < self.publish_at {
-            return;
-        }
-        let peers = &self.peers;
-        let reachable =
-            |mid| mid == member.me || peers.get(&mid).is_some_and(|peer| peer.control.is_some());
-        coordinator.plan(&reachable);
-        let Some(delta) = coordinator.take_delta() else { return };
-        let map = coordinator.map().clone();
-        if !coordinator.is_active() {
-            self.coordinator = None;
-        }
-        self.publish_at = now + PUBLISH_EVERY;
-        let changed = delta.parts.iter().map(|(pid, _)| *pid).collect();
-        let mut bytes = Vec::new();
-        ControlMsg::MapDelta(Box::new(delta)).encode(&mut bytes);
-        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
-            if link.push_frame(|out| out.extend_from_slice(&bytes)).is_ok() {
-                ctx.flush_at_turn_end(link);
-            }
-        }
-        self.adopt(ctx, &member, map, Some(changed));
-    }
-
     pub(super) fn send_map(&self, ctx: &mut Context, link: &Arc<Link>, have: Ver) {
         let Some(map) = self.shared.membership().map(|member| member.map()) else { return };
         let is_news = map.ver > have;
         if is_news && link.push_frame(|out| ControlMsg::encode_map_full(&map, out)).is_ok() {
             ctx.flush_at_turn_end(link);
-        }
-    }
-
-    pub(super) fn heartbeat(&self, ctx: &mut Context, link: &Arc<Link>) {
-        let Some(member) = self.shared.membership() else { return };
-        let (map_ver, sent_at) = (member.map_ver(), ctx.now());
-        self.send(ctx, link, &ControlMsg::Heartbeat { sent_at, map_ver, want: false });
-    }
-
-    pub(super) fn on_heartbeat(
-        &mut self,
-        ctx: &mut Context,
-        link: &Arc<Link>,
-        theirs: Ver,
-        echo: Nanos,
-    ) {
-        let Some(member) = self.shared.membership() else { return };
-        let map = member.map();
-        if theirs > map.ver {
-            self.send(ctx, link, &ControlMsg::MapWanted { have: map.ver });
-        }
-        let (epoch, map_ver) = (map.epoch, map.ver);
-        self.send(ctx, link, &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: false });
-    }
-
-    /// Tells every member the version of our map, so that a lost map is asked for again.
-    pub(super) fn gossip(&self, ctx: &mut Context, _: Nanos) {
-        for link in self.peers.values().filter_map(|peer| peer.control.as_ref()) {
-            self.heartbeat(ctx, link);
         }
     }
 }

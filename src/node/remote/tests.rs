@@ -93,6 +93,7 @@ fn map_of(addresses: &[String]) -> RingMap {
         members: addresses.iter().enumerate().map(member).collect(),
         parts: vec![part],
         voters: vec![MemberId(1)],
+        voters_since: Ver::ZERO,
     }
 }
 

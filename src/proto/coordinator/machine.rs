@@ -1,6 +1,8 @@
 //! The commands: preconditions and effects, as in the table of the protocol page.
 
-use super::Coordinator;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::Draft;
 use crate::base::limits::{MEMBERS_MAX, NAME_BYTES_MAX};
 use crate::base::{Cfg, LearnerId, MemberId, PartitionId, Ver};
 use crate::ring::{Member, MemberState, Part, PartState, ReplicaSet, plan};
@@ -25,17 +27,19 @@ fn refused(why: impl Into<String>) -> Outcome {
     Err(Rejection::Refused(why.into()))
 }
 
-impl Coordinator {
+impl Draft {
     /// Applies one command: `from` is the member that it came from, `None` the coordinator itself
     /// or an operator. On `Err` nothing changed.
     pub(super) fn apply(&mut self, from: Option<MemberId>, command: &Command) -> Outcome {
-        if !self.is_active() {
+        if !self.is_open() {
             return Err(Rejection::Stale);
         }
         let outcome = match *command {
             Command::Join(ref info) => self.join(info),
             Command::Leave { mid } => self.leave(mid),
             Command::Down { mid } => self.down(mid),
+            Command::Up { mid } => self.up(mid),
+            Command::Away { mid } => self.away(mid),
             Command::Gone { mid } => self.gone(mid),
             Command::AddLearner { pid, mid } => self.add_learner(pid, mid),
             Command::CancelLearner { pid, cfg, mid, lid } => {
@@ -47,7 +51,7 @@ impl Coordinator {
             Command::Handover { pid, cfg, mid } => self.handover(from, pid, cfg, mid),
             Command::Reset { pid } => self.reset(pid),
             Command::SetRequired { copies } => self.set_required(copies),
-            Command::MoveCoordinator { to } => self.move_coordinator(to),
+            Command::SetVoters { ref voters } => self.set_voters(voters),
         };
         if outcome.is_ok() {
             self.unplanned = true;
@@ -109,27 +113,65 @@ impl Coordinator {
             ));
         }
         self.bump();
-        if let Some(member) = self.map.members.get_mut(&mid) {
-            member.state = MemberState::Leaving;
-        }
-        self.members_changed = true;
+        self.set_state(mid, MemberState::Leaving);
         self.map.required = self.map.required.min(u8::try_from(heirs).unwrap_or(u8::MAX));
         self.renew_goals();
         Ok(Applied::Changed)
     }
 
     fn down(&mut self, mid: MemberId) -> Outcome {
-        if !self.map.members.get(&mid).is_some_and(|m| m.state == MemberState::Up) {
+        let Some(member) = self.map.members.get(&mid) else { return Err(Rejection::Stale) };
+        let is_leaving = member.state == MemberState::Leaving;
+        let counts = |part: &Part| {
+            part.learner(mid).is_some() || (part.isr.contains(mid) && part.state == PartState::Ok)
+        };
+        if member.is_dead() || (is_leaving && !self.map.parts.iter().any(counts)) {
             return Err(Rejection::Stale);
         }
         self.bump();
-        if let Some(member) = self.map.members.get_mut(&mid) {
-            member.state = MemberState::Down;
+        if !is_leaving {
+            // Who leaves goes on leaving: it is let go once it counts nowhere.
+            self.set_state(mid, MemberState::Down);
         }
-        self.members_changed = true;
         self.remove_everywhere(mid, PartState::Stalled);
+        Ok(Applied::Changed)
+    }
+
+    fn up(&mut self, mid: MemberId) -> Outcome {
+        let Some(member) = self.map.members.get(&mid).filter(|m| m.is_dead()) else {
+            return Err(Rejection::Stale);
+        };
+        let was_away = member.state == MemberState::Away;
+        self.bump();
+        self.set_state(mid, MemberState::Up);
+        // Where it was the only copy, it still is: nobody else was given the role.
+        let waits = |part: &Part| part.state == PartState::Stalled && part.isr.contains(mid);
+        for at in 0..self.map.parts.len() {
+            if self.map.parts.get(at).is_some_and(waits) {
+                self.edit(PartitionId(at as u32), |part| part.state = PartState::Ok);
+            }
+        }
+        if was_away {
+            self.renew_goals();
+        }
+        Ok(Applied::Changed)
+    }
+
+    fn away(&mut self, mid: MemberId) -> Outcome {
+        if !self.map.members.get(&mid).is_some_and(|m| m.state == MemberState::Down) {
+            return Err(Rejection::Stale);
+        }
+        self.bump();
+        self.set_state(mid, MemberState::Away);
         self.renew_goals();
         Ok(Applied::Changed)
+    }
+
+    fn set_state(&mut self, mid: MemberId, state: MemberState) {
+        if let Some(member) = self.map.members.get_mut(&mid) {
+            member.state = state;
+            self.members_changed = true;
+        }
     }
 
     fn gone(&mut self, mid: MemberId) -> Outcome {
@@ -140,6 +182,8 @@ impl Coordinator {
         self.remove_everywhere(mid, PartState::Lost);
         self.map.members.remove(&mid);
         self.members_changed = true;
+        let holders = self.map.members.values().filter(|m| m.is_target()).count().max(1);
+        self.map.required = self.map.required.min(u8::try_from(holders).unwrap_or(u8::MAX));
         self.renew_goals();
         Ok(Applied::Changed)
     }
@@ -265,18 +309,25 @@ impl Coordinator {
         Ok(Applied::Changed)
     }
 
-    fn move_coordinator(&mut self, to: MemberId) -> Outcome {
-        if self.map.voters.contains(&to) || !self.is_up(to) {
+    /// The same voters again are a new configuration, too: with an empty log.
+    fn set_voters(&mut self, voters: &[MemberId]) -> Outcome {
+        let distinct: BTreeSet<MemberId> = voters.iter().copied().collect();
+        let sound = !voters.is_empty() && distinct.len() == voters.len();
+        if !sound || voters.iter().any(|mid| !self.map.members.contains_key(mid)) {
             return Err(Rejection::Stale);
         }
-        self.bump();
-        self.map.voters = vec![to];
+        self.map.voters = voters.to_vec();
+        self.map.voters_since = self.bump();
         Ok(Applied::Changed)
     }
 
     /// Takes `mid` out of every partition. Where it was the only in-sync replica it stays in the
     /// row, and the partition gets the state `alone`: an in-sync set never becomes empty.
     fn remove_everywhere(&mut self, mid: MemberId, alone: PartState) {
+        let mut primaries: BTreeMap<MemberId, usize> = BTreeMap::new();
+        for part in &self.map.parts {
+            *primaries.entry(part.primary).or_default() += 1;
+        }
         for at in 0..self.map.parts.len() {
             let pid = PartitionId(at as u32);
             let Some(part) = self.map.parts.get(at) else { return };
@@ -287,10 +338,15 @@ impl Coordinator {
                 continue;
             };
             if part.isr.len() == 1 {
-                self.edit(pid, |part| part.state = alone);
+                if part.state != PartState::Lost {
+                    self.edit(pid, |part| part.state = alone);
+                }
                 continue;
             }
-            let heir = if part.primary == mid { self.heir(part, mid) } else { None };
+            let heir = (part.primary == mid).then(|| self.heir(part, mid, &primaries)).flatten();
+            if let Some(heir) = heir {
+                *primaries.entry(heir).or_default() += 1;
+            }
             let ver = self.map.ver;
             self.map.epoch = ver;
             self.edit(pid, |part| {
@@ -303,10 +359,15 @@ impl Coordinator {
     }
 
     /// Who takes over: members that are up first, then those with the fewest primaries.
-    fn heir(&self, part: &Part, without: MemberId) -> Option<MemberId> {
-        let primaries = |mid| self.map.parts.iter().filter(|p| p.primary == mid).count();
+    fn heir(
+        &self,
+        part: &Part,
+        without: MemberId,
+        primaries: &BTreeMap<MemberId, usize>,
+    ) -> Option<MemberId> {
+        let load = |mid: &MemberId| primaries.get(mid).copied().unwrap_or_default();
         let candidates = part.isr.iter().filter(|mid| *mid != without);
-        candidates.min_by_key(|mid| (!self.is_up(*mid), primaries(*mid), *mid))
+        candidates.min_by_key(|mid| (!self.is_up(*mid), load(mid), *mid))
     }
 
     /// Asks the placement anew who should hold what.

@@ -1,42 +1,64 @@
 //! The coordinator: the only one that changes the ring map.
 //!
-//! `machine.rs` is a state machine of commands with preconditions, checked when a command is
-//! applied; a command that was overtaken does nothing. `mod.rs` adds the planner: what the
-//! coordinator does by itself to bring every partition to its goal. Replicas are moved by their
-//! primaries (`replica/goal.rs`); the coordinator only sets goals, adds learners within a budget,
-//! and finishes the departure of members that hold nothing any more.
+//! It is a group of members, its *voters* (`RingMap::voters`): one in a small ring, three, or five.
+//! They agree on a sequence of changes by the consensus core (`proto::group`). Their leader
+//! executes commands on its draft and proposes the difference; what is decided is applied by each
+//! voter and published by the leader. So the log holds results, not commands, and whatever is
+//! decided fits the map that was decided before.
 //!
-//! It has no clock: nothing that it decides depends on time. It runs on one member
-//! (`RingMap::voters`) and moves away when that member is dropped: the last map of the old one,
-//! which names the new one, is where the new one starts. A group that survives a crash comes
-//! with the consensus core; the commands and the map stay the same.
+//! A change of the voters ends the group: the map that results is where the next one starts, with
+//! an empty log, at each member that the map names, as soon as that member has it, from whomever.
+//! So a new voter needs nothing but the map, and a long log is ended by naming the same voters
+//! again (`docs/CONSENSUS.md`).
+//!
+//! Where things are: `mod.rs` one voter, `draft.rs` what its leader does by itself, `machine.rs`
+//! the commands.
 
+mod draft;
 mod machine;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::base::limits::STREAMS_PER_NODE_MAX;
-use crate::base::{Cfg, ClusterId, MemberId, PartitionId, Ver};
-use crate::ring::{MapDelta, Member, MemberState, Params, Part, PartState, ReplicaSet, RingMap};
-use crate::wire::{Applied, Command, JoinInfo, Rejection};
+use draft::Draft;
 
-/// The ring-map state machine on the member that runs it.
+use super::Group;
+use crate::base::limits::{GROUP_LOG_BYTES_MAX, GROUP_LOG_ENTRIES_MAX};
+use crate::base::{Cfg, ClusterId, MemberId, Term, Ver};
+use crate::ring::{MapDelta, Params, Part, PartState, ReplicaSet, RingMap};
+use crate::wire::map::{decode_delta, encode_delta};
+use crate::wire::{Applied, Command, GroupMsg, JoinInfo, Reader, Rejection};
+
+/// One member's part in the coordinator.
 ///
-/// - `map` always satisfies `RingMap::check_invariants`.
-/// - Once sealed (its last map names another coordinator) it changes nothing any more.
+/// - `map` is decided, never a draft, and its version never decreases.
+/// - `group` is that of the map's voters, and there exactly if this member is one of them.
+/// - `draft` is there only while this member leads the group and knows all that was decided.
 #[derive(Debug)]
 pub struct Coordinator {
     me: MemberId,
-    map: RingMap,
-    /// What the next delta carries: changed since version `published`.
-    published: Ver,
-    members_changed: bool,
-    parts_changed: BTreeSet<usize>,
-    /// False only when the planner has found nothing to do since the last change.
-    unplanned: bool,
+    map: Arc<RingMap>,
+    group: Option<Group>,
+    draft: Option<Draft>,
+    news: Vec<News>,
 }
+
+/// A decided change, and the map that it leads to.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// What changed.
+    pub delta: MapDelta,
+    /// The result.
+    pub map: Arc<RingMap>,
+    /// This member led when it was decided, so it is the one to tell everybody.
+    pub is_mine: bool,
+}
+
+/// What became of a command: it is in the draft, and takes effect when the map has that version.
+/// It may be lost if the leader is overthrown before.
+pub type Receipt = (Applied, Ver);
 
 impl Coordinator {
     /// Creates a ring whose only member is `first`; that member is given id 1.
@@ -64,169 +86,191 @@ impl Coordinator {
             members: BTreeMap::from([(me, machine::member(first))]),
             parts: vec![part; params.partitions as usize],
             voters: vec![me],
+            voters_since: Ver(1),
         };
-        Self::resume(me, map)
+        Self::join(me, Arc::new(map))
     }
 
-    /// Goes on where the map leaves off: for the member that a map names as coordinator.
-    pub fn resume(me: MemberId, map: RingMap) -> Self {
-        debug_assert!(map.voters.contains(&me), "only a voter runs the coordinator");
-        Self {
-            me,
-            published: map.ver,
-            map,
-            members_changed: false,
-            parts_changed: BTreeSet::new(),
-            unplanned: true,
-        }
+    /// Takes part as the map says.
+    pub fn join(me: MemberId, map: Arc<RingMap>) -> Self {
+        let mut coordinator = Self { me, map, group: None, draft: None, news: Vec::new() };
+        coordinator.settle();
+        coordinator
     }
 
-    /// The map as of the last applied command.
-    pub fn map(&self) -> &RingMap {
+    /// The newest decided map that this member knows.
+    pub fn map(&self) -> &Arc<RingMap> {
         &self.map
     }
 
-    /// Whether it still decides.
-    pub fn is_active(&self) -> bool {
-        self.map.voters.contains(&self.me)
+    /// The map as its leader sees it, with what is proposed and not yet decided.
+    pub fn draft(&self) -> Option<&RingMap> {
+        self.draft.as_ref().map(|draft| &draft.map)
     }
 
-    /// Applies a command of a member about a partition it holds.
-    pub fn submit(&mut self, from: MemberId, command: &Command) -> Result<Applied, Rejection> {
-        match command {
-            // All of these are the primary's to propose. `Promote`, a backup's, comes with leases.
-            Command::CancelLearner { .. }
-            | Command::AddInSync { .. }
-            | Command::Remove { .. }
-            | Command::Handover { .. } => self.apply(Some(from), command),
-            _ => Err(Rejection::Refused("not a member's business".into())),
+    /// Whether this member leads, and so decides about commands.
+    pub fn leads(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// In which configuration and term it leads.
+    pub fn leadership(&self) -> Option<(Ver, Term)> {
+        let group = self.group.as_ref().filter(|_| self.leads())?;
+        Some((group.cfg(), group.term()))
+    }
+
+    /// Who leads, as far as this member knows.
+    pub fn leader(&self) -> Option<MemberId> {
+        self.group.as_ref()?.leader()
+    }
+
+    /// Whether it wants `tick`: a group of one does nothing by itself.
+    pub fn is_ticking(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.members().len() > 1)
+    }
+
+    /// Follows a newer map that somebody else has published. Only decided maps are.
+    pub fn adopt(&mut self, map: &Arc<RingMap>) {
+        if map.ver > self.map.ver {
+            self.map = Arc::clone(map);
+            self.settle();
         }
     }
 
-    /// Applies a command of an operator or of a node that joins.
-    pub fn operate(&mut self, command: &Command) -> Result<Applied, Rejection> {
-        self.apply(None, command)
+    /// Ten milliseconds have passed.
+    pub fn tick(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.tick();
+            self.settle();
+        }
     }
 
-    /// What changed since the last call; `None` if nothing did.
-    pub fn take_delta(&mut self) -> Option<MapDelta> {
-        if self.map.ver == self.published {
-            return None;
+    /// A message of a voter. False if it is of an older configuration: its sender lacks a map.
+    pub fn receive(&mut self, from: MemberId, cfg: Ver, msg: &GroupMsg) -> bool {
+        if let Some(group) = self.group.as_mut().filter(|group| group.cfg() == cfg) {
+            group.receive(from, msg);
+            self.settle();
         }
-        let changed = std::mem::take(&mut self.parts_changed);
-        let row = |at: usize| Some((PartitionId(at as u32), self.map.parts.get(at)?.clone()));
-        let members_changed = std::mem::take(&mut self.members_changed);
-        let delta = MapDelta {
-            cluster: self.map.cluster,
-            generation: self.map.generation,
-            from: self.published,
-            ver: self.map.ver,
-            epoch: self.map.epoch,
-            required: self.map.required,
-            next_mid: self.map.next_mid,
-            voters: self.map.voters.clone(),
-            members: members_changed.then(|| self.map.members.clone()),
-            parts: changed.into_iter().filter_map(row).collect(),
+        cfg >= self.map.voters_since
+    }
+
+    /// There is a new connection to `peer`: what was under way to it is lost.
+    pub fn reconnected(&mut self, peer: MemberId) {
+        if let Some(group) = &mut self.group {
+            group.reconnected(peer);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.replan();
+        }
+    }
+
+    /// Executes a command of a member about a partition it holds.
+    pub fn submit(&mut self, from: MemberId, command: &Command) -> Result<Receipt, Rejection> {
+        self.execute(|draft| draft.submit(from, command))
+    }
+
+    /// Executes a command of an operator or of the leader itself.
+    pub fn operate(&mut self, command: &Command) -> Result<Receipt, Rejection> {
+        self.execute(|draft| draft.operate(command))
+    }
+
+    /// Admits a node that wants to join. One that has the name or the address of a dead member is
+    /// that member's next life: the old one, whose memory is gone, is forgotten first.
+    pub fn admit(
+        &mut self,
+        info: &JoinInfo,
+        is_alive: impl Fn(MemberId) -> bool,
+    ) -> Result<Receipt, Rejection> {
+        self.execute(|draft| draft.admit(info, is_alive))
+    }
+
+    fn execute(
+        &mut self,
+        work: impl FnOnce(&mut Draft) -> Result<Applied, Rejection>,
+    ) -> Result<Receipt, Rejection> {
+        let draft = self.draft.as_mut().ok_or(Rejection::Stale)?;
+        let applied = work(draft)?;
+        Ok((applied, draft.map.ver))
+    }
+
+    /// As the leader: takes the steps towards the goals that are the coordinator's own, and
+    /// proposes everything that was not proposed yet. Cheap when there is nothing to do; call it
+    /// after each batch of commands. Members that are not `reachable` get no new duties.
+    pub fn propose(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
+        self.end_long_log();
+        let (Some(draft), Some(group)) = (&mut self.draft, &mut self.group) else { return };
+        draft.plan(reachable);
+        let Some(delta) = draft.take_delta() else { return };
+        let mut payload = Vec::new();
+        encode_delta(&delta, &mut payload);
+        if !group.propose(payload, !draft.is_open()) {
+            // What was drafted is forgotten, and drafted again once the log has room.
+            self.draft = None;
+        }
+        self.settle();
+    }
+
+    /// Ends a group whose log has become long: the same voters begin with an empty one.
+    fn end_long_log(&mut self) {
+        let is_long = |group: &Group| {
+            group.log_entries() > GROUP_LOG_ENTRIES_MAX / 4
+                || group.log_bytes() > GROUP_LOG_BYTES_MAX / 4
         };
-        self.published = self.map.ver;
-        Some(delta)
-    }
-
-    /// Takes the steps towards the goals that are the coordinator's own. Cheap when there is
-    /// nothing to do; call it after each batch of commands. Members that are not `reachable` get
-    /// no new duties; call `replan` when that changes.
-    pub fn plan(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
-        if !std::mem::take(&mut self.unplanned) || !self.is_active() {
-            return;
+        let (Some(draft), Some(group)) = (&mut self.draft, &self.group) else { return };
+        if is_long(group) {
+            let mut voters = self.map.voters.clone();
+            // Whoever leads goes first, so that it leads again after one round trip.
+            voters.sort_by_key(|mid| (*mid != self.me, *mid));
+            let _ = draft.operate(&Command::SetVoters { voters });
         }
-        self.add_learners(reachable);
-        self.raise_required();
-        self.finish_departures(reachable);
     }
 
-    /// Has the next `plan` look at everything again.
-    pub fn replan(&mut self) {
-        self.unplanned = true;
+    /// What was decided since the last call, in order.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
-    /// Gives partitions the learners that their goals ask for, within each node's budget.
-    fn add_learners(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
-        let mut streams: BTreeMap<MemberId, usize> = BTreeMap::new();
-        for part in &self.map.parts {
-            for (mid, _) in part.learners.iter().filter(|(mid, _)| reachable(*mid)) {
-                *streams.entry(*mid).or_default() += 1;
-                *streams.entry(part.primary).or_default() += 1;
+    /// What is to be sent to other voters, with the configuration that it is of.
+    pub fn take_messages(&mut self) -> (Ver, Vec<(MemberId, GroupMsg)>) {
+        match &mut self.group {
+            Some(group) => (group.cfg(), group.take_messages()),
+            None => (Ver::ZERO, Vec::new()),
+        }
+    }
+
+    /// What follows from an input: decided changes are applied, a new configuration begins, the
+    /// draft comes and goes with the leadership.
+    fn settle(&mut self) {
+        self.apply_decided();
+        if self.group.as_ref().map_or(Ver::ZERO, Group::cfg) < self.map.voters_since {
+            self.draft = None;
+            self.group = Group::new(self.map.voters_since, self.me, &self.map.voters);
+            // A single voter has decided its first entry already.
+            self.apply_decided();
+        }
+        let Some(group) = &self.group else { return };
+        match &self.draft {
+            None if group.is_ready() && group.is_at_rest() => {
+                self.draft = Some(Draft::new(self.me, RingMap::clone(&self.map)));
+            }
+            Some(_) if !group.is_ready() => self.draft = None,
+            _ => {}
+        }
+    }
+
+    fn apply_decided(&mut self) {
+        let is_mine = self.group.as_ref().is_some_and(Group::is_leader);
+        for decided in self.group.iter_mut().flat_map(Group::take_decided) {
+            let delta = decode_delta(&mut Reader::new(&decided.payload));
+            debug_assert!(delta.is_ok(), "encoded by a voter of this version");
+            let Ok(delta) = delta else { continue };
+            // What the map has already came with a published one.
+            if let Some(map) = delta.apply(&self.map) {
+                self.map = Arc::new(map);
+                self.news.push(News { delta, map: Arc::clone(&self.map), is_mine });
+            } else {
+                debug_assert!(delta.ver <= self.map.ver, "a gap: {delta:?}");
             }
         }
-        let mut commands = Vec::new();
-        for (at, part) in self.map.parts.iter().enumerate() {
-            let pid = PartitionId(at as u32);
-            for (mid, lid) in part.learners.iter().filter(|(mid, _)| !part.goal.contains(*mid)) {
-                let (cfg, mid, lid) = (part.cfg, *mid, *lid);
-                commands.push(Command::CancelLearner { pid, cfg, mid, lid });
-            }
-            let missing = part.goal.iter().find(|mid| {
-                !part.isr.contains(*mid)
-                    && part.learner(*mid).is_none()
-                    && self.is_up(*mid)
-                    && reachable(*mid)
-            });
-            let Some(mid) = missing.filter(|_| self.has_room_for_learner(part)) else { continue };
-            let busy = |mid: &MemberId| streams.get(mid).copied().unwrap_or(0);
-            if busy(&mid) < STREAMS_PER_NODE_MAX && busy(&part.primary) < STREAMS_PER_NODE_MAX {
-                *streams.entry(mid).or_default() += 1;
-                *streams.entry(part.primary).or_default() += 1;
-                commands.push(Command::AddLearner { pid, mid });
-            }
-        }
-        for command in commands {
-            let applied = self.apply(None, &command);
-            debug_assert!(applied.is_ok(), "planned on this very map: {command:?} {applied:?}");
-        }
-    }
-
-    /// A ring that has grown asks for as many copies as it was created for, once it has them.
-    fn raise_required(&mut self) {
-        // Members that leave do not count: what they hold is about to go.
-        let targets = self.map.members.values().filter(|m| m.is_target()).count();
-        let wanted = usize::from(self.map.params.min_insync).min(targets);
-        let has = self.map.parts.iter().map(|part| part.isr.len()).min().unwrap_or(0);
-        if wanted > usize::from(self.map.required) && has >= wanted {
-            let _ = self.apply(None, &Command::SetRequired { copies: wanted as u8 });
-        }
-    }
-
-    /// Lets members go that are leaving and hold nothing any more; moves itself away first.
-    fn finish_departures(&mut self, reachable: &dyn Fn(MemberId) -> bool) {
-        let leaving =
-            |(mid, m): (&MemberId, &Member)| (m.state == MemberState::Leaving).then_some(*mid);
-        let departing: Vec<MemberId> = self.map.members.iter().filter_map(leaving).collect();
-        for mid in departing {
-            let holds = |part: &Part| {
-                part.isr.contains(mid) || part.goal.contains(mid) || part.learner(mid).is_some()
-            };
-            if self.map.voters.contains(&mid) {
-                let is_heir = |(mid, m): &(&MemberId, &Member)| {
-                    m.state == MemberState::Up && reachable(**mid)
-                };
-                let heir = self.map.members.iter().find(is_heir);
-                if let Some(to) = heir.map(|(to, _)| *to) {
-                    let _ = self.apply(None, &Command::MoveCoordinator { to });
-                }
-                return; // Sealed: the heir goes on.
-            }
-            if !self.map.parts.iter().any(holds) {
-                let _ = self.apply(None, &Command::Gone { mid });
-            }
-        }
-    }
-
-    fn is_up(&self, mid: MemberId) -> bool {
-        self.map.members.get(&mid).is_some_and(|m| m.state == MemberState::Up)
-    }
-
-    fn has_room_for_learner(&self, part: &Part) -> bool {
-        part.state == PartState::Ok
-            && part.isr.len() + part.learners.len() <= usize::from(self.map.params.copies)
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::base::LearnerId;
-use crate::ring::plan;
+use crate::base::{LearnerId, PartitionId};
+use crate::ring::{MemberState, plan};
 
 fn info(name: &str) -> JoinInfo {
     JoinInfo { name: name.into(), addr: format!("{name}:1"), weight: 1, ..JoinInfo::default() }
@@ -10,24 +10,115 @@ fn params() -> Params {
     Params { partitions: 16, ..Params::default() }
 }
 
-fn ring_of(names: &[&str]) -> Coordinator {
-    let mut coordinator = Coordinator::create(ClusterId(7), params(), info(names[0]));
-    for name in &names[1..] {
-        coordinator.operate(&Command::Join(info(name))).unwrap();
-        settle(&mut coordinator);
+/// All members of a ring, the messages of whose voters arrive at once.
+struct Ring {
+    members: BTreeMap<MemberId, Coordinator>,
+    map: Arc<RingMap>,
+    cut_off: Vec<MemberId>,
+}
+
+impl Ring {
+    fn create(name: &str) -> Self {
+        let first = Coordinator::create(ClusterId(7), params(), info(name));
+        let map = Arc::clone(first.map());
+        Self { members: BTreeMap::from([(MemberId(1), first)]), map, cut_off: Vec::new() }
     }
-    coordinator
+
+    fn map(&self) -> &RingMap {
+        &self.map
+    }
+
+    fn leader(&mut self) -> Option<&mut Coordinator> {
+        let cut_off = &self.cut_off;
+        let mut members = self.members.iter_mut().filter(|(mid, _)| !cut_off.contains(mid));
+        members.find(|(_, c)| c.leads()).map(|(_, c)| c)
+    }
+
+    fn operate(&mut self, command: &Command) -> Result<Applied, Rejection> {
+        let leader = self.leader().expect("a group that nobody disturbs has a leader");
+        let receipt = leader.operate(command)?;
+        self.settle();
+        Ok(receipt.0)
+    }
+
+    fn submit(&mut self, from: MemberId, command: &Command) -> Result<Applied, Rejection> {
+        let receipt = self.leader().expect("as above").submit(from, command)?;
+        self.settle();
+        Ok(receipt.0)
+    }
+
+    /// Lets the leader plan and everybody decide and adopt, until nothing is under way.
+    fn settle(&mut self) {
+        loop {
+            if let Some(leader) = self.leader() {
+                leader.propose(&|_| true);
+            }
+            let mut quiet = true;
+            for mid in self.members.keys().copied().collect::<Vec<_>>() {
+                quiet &= !self.exchange(mid);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    /// Delivers what a member has to say. Whether it was something.
+    fn exchange(&mut self, mid: MemberId) -> bool {
+        let Some(member) = self.members.get_mut(&mid) else { return false };
+        let news = member.take_news();
+        let (cfg, messages) = member.take_messages();
+        let said = !news.is_empty() || !messages.is_empty();
+        for news in news {
+            if news.map.ver > self.map.ver {
+                self.map = Arc::clone(&news.map);
+                self.adopt();
+            }
+        }
+        for (to, msg) in messages {
+            let arrives = ![mid, to].iter().any(|end| self.cut_off.contains(end));
+            if let Some(to) = self.members.get_mut(&to).filter(|_| arrives) {
+                to.receive(mid, cfg, &msg);
+            }
+        }
+        said
+    }
+
+    fn adopt(&mut self) {
+        let map = &self.map;
+        self.members.retain(|mid, _| map.members.contains_key(mid));
+        for mid in map.members.keys().filter(|mid| !self.cut_off.contains(mid)) {
+            let member = self.members.entry(*mid);
+            member.or_insert_with(|| Coordinator::join(*mid, Arc::clone(map))).adopt(map);
+        }
+    }
+
+    fn tick(&mut self, times: usize) {
+        for _ in 0..times {
+            self.members.values_mut().for_each(Coordinator::tick);
+            self.settle();
+        }
+    }
+}
+
+fn ring_of(names: &[&str]) -> Ring {
+    let mut ring = Ring::create(names[0]);
+    for name in &names[1..] {
+        ring.operate(&Command::Join(info(name))).unwrap();
+        settle(&mut ring);
+    }
+    ring
 }
 
 /// Plays the primaries: every partition is moved to its goal, one command at a time.
-fn settle(coordinator: &mut Coordinator) {
+fn settle(ring: &mut Ring) {
     for _ in 0..10_000 {
-        coordinator.plan(&|_| true);
-        coordinator.map().check_invariants().unwrap();
-        let Some((from, command)) = next_command(coordinator.map()) else { return };
-        coordinator.submit(from, &command).unwrap();
+        ring.settle();
+        ring.map().check_invariants().unwrap();
+        let Some((from, command)) = next_command(ring.map()) else { return };
+        ring.submit(from, &command).unwrap();
     }
-    panic!("the ring does not settle: {:?}", coordinator.map().parts[0]);
+    panic!("the ring does not settle: {:?}", ring.map().parts[0]);
 }
 
 fn next_command(map: &RingMap) -> Option<(MemberId, Command)> {
@@ -70,7 +161,7 @@ fn joins_at_once_settle_although_goals_change_under_way() {
     let mut ring = ring_of(&["a", "b", "c"]);
     for name in ["d", "e", "f"] {
         ring.operate(&Command::Join(info(name))).unwrap();
-        ring.plan(&|_| true);
+        ring.settle();
     }
     settle(&mut ring);
     assert!(ring.map().is_settled());
@@ -127,15 +218,15 @@ fn a_dead_member_leaves_every_partition_and_its_last_copies_stall_then_are_lost(
     let mut ring = ring_of(&["a", "b", "c"]);
     let cfg = ring.map().parts[0].cfg;
     // Partition 0 keeps one copy only, at member 1.
-    ring.apply(None, &Command::Down { mid: MemberId(2) }).unwrap();
+    ring.operate(&Command::Down { mid: MemberId(2) }).unwrap();
     assert!(ring.map().parts[0].cfg > cfg);
     assert!(ring.map().parts.iter().all(|p| !p.isr.contains(MemberId(2)) && p.isr.len() == 2));
-    ring.apply(None, &Command::Down { mid: MemberId(3) }).unwrap();
+    ring.operate(&Command::Down { mid: MemberId(3) }).unwrap();
     assert!(ring.map().parts.iter().all(|p| p.isr.as_slice() == [MemberId(1)]));
     assert!(ring.map().parts.iter().all(|p| p.primary == MemberId(1)));
-    ring.apply(None, &Command::Down { mid: MemberId(1) }).unwrap();
+    ring.operate(&Command::Down { mid: MemberId(1) }).unwrap();
     assert!(ring.map().parts.iter().all(|p| p.state == PartState::Stalled && p.isr.len() == 1));
-    ring.apply(None, &Command::Gone { mid: MemberId(1) }).unwrap();
+    ring.operate(&Command::Gone { mid: MemberId(1) }).unwrap();
     assert!(ring.map().parts.iter().all(|p| p.state == PartState::Lost && p.isr.len() == 1));
     ring.map().check_invariants().unwrap();
 }
@@ -148,29 +239,101 @@ fn only_a_lost_partition_can_be_reset() {
 }
 
 #[test]
-fn dropping_the_coordinators_node_moves_the_coordinator_first() {
-    let mut ring = ring_of(&["a", "b", "c"]);
-    ring.operate(&Command::Leave { mid: MemberId(1) }).unwrap();
-    ring.plan(&|_| true);
+fn the_voters_follow_the_size_of_the_ring() {
+    let mut ring = ring_of(&["a", "b"]);
+    assert_eq!(ring.map().voters, [MemberId(1)], "two voters survive no more than one");
+    for (name, voters) in [("c", 3), ("d", 3), ("e", 5), ("f", 5)] {
+        ring.operate(&Command::Join(info(name))).unwrap();
+        settle(&mut ring);
+        assert_eq!(ring.map().voters.len(), voters, "with {name}");
+    }
+    for mid in [1, 6, 5, 4, 3] {
+        ring.operate(&Command::Leave { mid: MemberId(mid) }).unwrap();
+        settle(&mut ring);
+        assert!(!ring.map().voters.contains(&MemberId(mid)));
+    }
+    assert_eq!(ring.map().members.len(), 1);
     assert_eq!(ring.map().voters, [MemberId(2)]);
-    assert!(!ring.is_active());
-    assert_eq!(ring.operate(&Command::Leave { mid: MemberId(2) }), Err(Rejection::Stale));
-    let mut heir = Coordinator::resume(MemberId(2), ring.map().clone());
-    settle(&mut heir);
-    assert_eq!(heir.map().members.len(), 2);
-    assert!(heir.map().is_settled());
 }
 
 #[test]
-fn deltas_lead_from_map_to_map() {
-    let mut ring = ring_of(&["a", "b"]);
-    ring.take_delta();
+fn another_voter_leads_when_the_leader_is_gone_and_it_is_replaced_when_it_stays_away() {
+    let mut ring = ring_of(&["a", "b", "c", "d"]);
     let before = ring.map().clone();
-    assert_eq!(ring.take_delta(), None);
+    ring.cut_off.push(MemberId(1));
+    assert!(ring.leader().is_none());
+    ring.tick(40);
+    ring.operate(&Command::Down { mid: MemberId(1) }).unwrap();
+    settle(&mut ring);
+    assert_eq!(ring.map().members[&MemberId(1)].state, MemberState::Down);
+    assert_eq!(ring.map().voters, before.voters, "it may come back");
+    assert!(ring.map().parts.iter().all(|part| part.primary != MemberId(1)));
+    let goals = ring.map().parts.iter().filter(|part| part.goal.contains(MemberId(1))).count();
+    assert!(goals > 0, "its place is kept");
+    ring.operate(&Command::Away { mid: MemberId(1) }).unwrap();
+    settle(&mut ring);
+    assert_eq!(ring.map().voters.len(), 3);
+    assert!(!ring.map().voters.contains(&MemberId(1)));
+    assert!(ring.map().parts.iter().all(|part| !part.goal.contains(MemberId(1))));
+    // It wakes up, hears of all this, and is up again with nothing.
+    ring.cut_off.clear();
+    ring.adopt();
+    ring.operate(&Command::Up { mid: MemberId(1) }).unwrap();
+    settle(&mut ring);
+    assert!(ring.map().is_settled());
+    assert!(ring.map().parts.iter().any(|part| part.isr.contains(MemberId(1))));
+}
+
+#[test]
+fn who_leads_without_a_majority_decides_nothing_and_forgets_it() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    let before = ring.map().ver;
+    ring.cut_off.push(MemberId(1));
+    let old = ring.members.get_mut(&MemberId(1)).unwrap();
+    let (_, promised) = old.operate(&Command::Join(info("x"))).unwrap();
+    old.propose(&|_| true);
+    assert!(promised > before);
+    ring.tick(40);
+    assert_eq!(ring.map().ver, before);
+    assert!(!ring.members[&MemberId(1)].leads(), "it heard of no majority");
+    ring.operate(&Command::Join(info("y"))).unwrap();
+    ring.cut_off.clear();
+    ring.tick(40);
+    settle(&mut ring);
+    let names: Vec<&str> = ring.map().members.values().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "y"]);
+    assert!(ring.members.values().all(|member| member.map().ver == ring.map.ver));
+}
+
+#[test]
+fn a_name_of_the_dead_is_given_to_its_next_life() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    let again = JoinInfo { boot: 9, ..info("c") };
+    let leader = ring.leader().unwrap();
+    assert!(matches!(leader.admit(&again, |_| true), Err(Rejection::Refused(_))));
+    let admitted = leader.admit(&again, |mid| mid != MemberId(3)).unwrap();
+    assert_eq!(admitted.0, Applied::Admitted(MemberId(4)));
+    settle(&mut ring);
+    assert_eq!(ring.map().members.keys().map(|mid| mid.0).collect::<Vec<_>>(), [1, 2, 4]);
+    assert!(ring.map().is_settled());
+}
+
+#[test]
+fn a_long_log_ends_with_the_same_voters() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    let (voters, since) = (ring.map().voters.clone(), ring.map().voters_since);
+    for _ in 0..GROUP_LOG_ENTRIES_MAX / 8 + 2 {
+        ring.operate(&Command::Down { mid: MemberId(3) }).unwrap();
+        ring.operate(&Command::Up { mid: MemberId(3) }).unwrap();
+    }
+    assert!(ring.map().voters_since > since);
+    assert_eq!(ring.map().voters, voters);
+}
+
+#[test]
+fn goals_are_where_the_placement_wants_them() {
+    let mut ring = ring_of(&["a", "b"]);
     ring.operate(&Command::Join(info("c"))).unwrap();
-    ring.plan(&|_| true);
-    let delta = ring.take_delta().unwrap();
-    assert_eq!(delta.apply(&before).as_ref(), Some(ring.map()));
     assert_eq!(plan::goals(ring.map()), goals_of(ring.map()));
 }
 

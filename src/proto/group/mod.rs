@@ -159,6 +159,11 @@ impl Group {
         matches!(&self.role, Role::Leader { ready_at, .. } if self.commit >= *ready_at)
     }
 
+    /// Whether everything in its log is decided and delivered.
+    pub fn is_at_rest(&self) -> bool {
+        self.delivered == self.kept.log.last()
+    }
+
     /// Whether its log has a seal: then it proposes nothing more.
     pub fn is_sealed(&self) -> bool {
         self.kept.log.seal().is_some()

@@ -1,8 +1,9 @@
 //! What a replica does with what other replicas send it.
 
+use super::barrier::BarrierAck;
 use super::transfer::Incoming;
 use super::{Replica, Role};
-use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId};
+use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId, Ver};
 use crate::proto::{Moment, Outbox};
 use crate::wire::{EntryRef, PeerMsg};
 
@@ -53,6 +54,12 @@ fn is_sound(m: &Append<'_>) -> bool {
     ordered && m.last <= POSITION_MAX && m.commit <= m.last
 }
 
+/// Leases that are given from now on say that this member knows of the configuration, though its
+/// map does not (E1).
+fn hear_of(cfg: Cfg, out: &mut dyn Outbox) {
+    out.leases(&mut |leases| leases.hear_of(Ver(cfg.0)));
+}
+
 impl Replica {
     /// Handles a message of another member about this partition.
     pub fn receive(&mut self, at: Moment, from: MemberId, msg: &PeerMsg<'_>, out: &mut dyn Outbox) {
@@ -71,8 +78,8 @@ impl Replica {
                     lead.on_nack(from, strm, have, &self.log);
                 }
             }
-            PeerMsg::SnapBegin { cfg, lid, strm, start, .. } => {
-                self.on_snap_begin(cfg, lid, strm, start);
+            PeerMsg::SnapBegin { cfg, lid, strm, start, resets, .. } => {
+                self.on_snap_begin(cfg, (lid, strm), start, resets, out);
             }
             PeerMsg::SnapChunk { strm, index, ref items, .. } => {
                 if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
@@ -84,6 +91,10 @@ impl Replica {
             PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
             PeerMsg::Relinquish { cfg, was_active_at, .. } => {
                 self.on_relinquish(at, cfg, was_active_at, out);
+            }
+            PeerMsg::Barrier { cfg, id, .. } => self.on_barrier(at, from, cfg, id, out),
+            PeerMsg::BarrierAck { cfg, id, epoch, grant, .. } => {
+                self.on_barrier_ack(from, &BarrierAck { cfg, id, epoch, grant }, out);
             }
             PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => {
                 debug_assert!(false, "forwarded requests are no business of a replica");
@@ -138,6 +149,7 @@ impl Replica {
         if m.cfg > self.cfg {
             let old_cfg = self.cfg;
             self.cfg = m.cfg;
+            hear_of(m.cfg, out);
             self.owed.clear();
             self.step_down(old_cfg, out);
         } else if self.lead.is_some() {
@@ -184,21 +196,31 @@ impl Replica {
     }
 
     /// L2: a snapshot may wipe me only if it belongs to my newest stay as learner.
-    fn on_snap_begin(&mut self, cfg: Cfg, lid: LearnerId, strm: StreamId, start: Seq) {
+    fn on_snap_begin(
+        &mut self,
+        cfg: Cfg,
+        (lid, strm): (LearnerId, StreamId),
+        start: Seq,
+        resets: u32,
+        out: &mut dyn Outbox,
+    ) {
         let in_sync = self.part.cfg == self.cfg && self.part.isr.contains(self.me);
         let role_fits = matches!(self.role, Role::Learner | Role::None);
         // My map is new enough to know of that stay, and does not.
         let unlisted = lid.0 <= self.map_ver.0 && self.part.learner(self.me) != Some(lid);
         // Streams of a partition are numbered upwards: a late one must not wipe a newer one.
         let overtaken = self.incoming.as_ref().is_some_and(|incoming| incoming.strm >= strm);
-        let is_stale = cfg < self.cfg || lid < self.lid || overtaken || unlisted;
+        let before_reset = resets < self.resets;
+        let is_stale = cfg < self.cfg || lid < self.lid || overtaken || unlisted || before_reset;
         if is_stale || in_sync || !role_fits || start > POSITION_MAX {
             return;
         }
         self.wipe();
         self.cfg = self.cfg.max(cfg);
+        hear_of(self.cfg, out);
         self.role = Role::Learner;
         self.lid = lid;
+        self.resets = resets;
         self.commit = start;
         self.log = super::Log::starting_at(start);
         self.incoming = Some(Box::new(Incoming::new(strm)));

@@ -31,11 +31,6 @@ impl Pursuit {
         self.draining_since.is_some()
     }
 
-    /// Has the next step proposed again although it was proposed just now.
-    pub(super) fn forget_proposal(&mut self) {
-        self.proposed = None;
-    }
-
     /// Proposes `command`, unless the same proposal is still fresh.
     pub(super) fn propose(&mut self, command: Command, now: Nanos, out: &mut dyn Outbox) {
         if let Some((last, when)) = &self.proposed

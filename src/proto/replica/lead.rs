@@ -9,8 +9,8 @@ use crate::base::limits::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, HELD_BYTES_MAX, HELD_OPERATIONS_MAX, SLOW_REPLICA_MS,
 };
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId, Ver};
-use crate::proto::{Caller, Moment, Outbox};
-use crate::ring::Part;
+use crate::proto::{Caller, MapRow, Moment, Outbox};
+use crate::ring::{Part, ReplicaSet};
 use crate::store::{Cursor, Table};
 use crate::wire::{Effect, Outcome, PeerMsg, Reply, Request};
 
@@ -73,7 +73,7 @@ impl Feed {
 
     /// Sends entries after `sent`, in as many messages as they need.
     fn send(&mut self, context: &Sending<'_>, mut force: bool, sync: bool, out: &mut dyn Outbox) {
-        let Sending { now, pid, cfg, commit, log } = *context;
+        let Sending { now, pid, cfg, commit, log, .. } = *context;
         let told = self.tell_commit && self.commit_sent < commit;
         force |= told;
         self.tell_commit = false;
@@ -136,6 +136,7 @@ pub(super) struct Sending<'a> {
     pub(super) now: Nanos,
     pub(super) pid: PartitionId,
     pub(super) cfg: Cfg,
+    pub(super) resets: u32,
     pub(super) commit: Seq,
     pub(super) log: &'a Log,
 }
@@ -171,11 +172,12 @@ struct Waiter {
 pub(super) struct Lead {
     /// The last entry at promotion: it must be committed before the first answer (N1).
     pub(super) reconciled_at: Seq,
-    /// When it may serve (N1); `NEVER` until the old primary said that it stopped.
+    /// When it may serve (N1): zero as soon as the old primary said that it stopped.
     pub(super) active_from: Nanos,
     pub(super) overlay: Overlay,
     pub(super) sweep: Cursor,
     pub(super) goal: super::goal::Pursuit,
+    pub(super) reads: super::barrier::Reads,
     followers: Vec<Follower>,
     streams: Vec<Stream>,
     streams_opened: u64,
@@ -188,6 +190,7 @@ impl Lead {
     /// A3: the configuration is new, so nobody has acknowledged anything in it.
     pub(super) fn begin_cfg(&mut self, part: &Part, me: MemberId, commit: Seq, now: Nanos) {
         self.keep_listed_streams(part);
+        self.reads.begin_again();
         let others = part.isr.iter().filter(|mid| *mid != me);
         self.followers = others
             .map(|mid| Follower {
@@ -251,6 +254,12 @@ impl Lead {
         self.followers.is_empty() && !self.streams.iter().any(|s| s.outgoing.counted)
     }
 
+    /// Everybody else whom a commit needs, and without whom no read is answered (R1, R2).
+    pub(super) fn needed(&self) -> ReplicaSet {
+        let counted = self.streams.iter().filter(|s| s.outgoing.counted).map(|s| s.feed.mid);
+        self.followers.iter().map(|f| f.feed.mid).chain(counted).collect()
+    }
+
     /// Whether `mid` is in sync and nearly level with the log.
     pub(super) fn is_level(&self, mid: MemberId, last: Seq) -> bool {
         let follower = self.followers.iter().find(|f| f.feed.mid == mid);
@@ -261,7 +270,11 @@ impl Lead {
     /// into shadows; the first shadow.
     pub(super) fn shadow(&mut self, commit: Seq) -> Option<(MemberId, LearnerId)> {
         for Stream { feed, outgoing, .. } in &mut self.streams {
-            outgoing.counted |= outgoing.snap_ok && feed.matched.0 + NEARLY_LEVEL >= commit.0;
+            let level = outgoing.snap_ok && feed.matched.0 + NEARLY_LEVEL >= commit.0;
+            if level && !std::mem::replace(&mut outgoing.counted, true) {
+                // Its lease is needed from now on, too.
+                self.reads.leased_until = Nanos::ZERO;
+            }
             outgoing.shadow |= outgoing.counted && feed.matched >= commit;
         }
         let shadow = self.streams.iter().find(|s| s.outgoing.shadow)?;
@@ -313,8 +326,8 @@ impl Lead {
                 stream.begun = true;
                 let Outgoing { lid, strm, .. } = stream.outgoing;
                 let start = stream.feed.sent;
-                let Sending { pid, cfg, .. } = *context;
-                let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets: 0 };
+                let Sending { pid, cfg, resets, .. } = *context;
+                let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets };
                 out.send(stream.feed.mid, &begin);
             }
             stream.outgoing.pump(context.pid, table, context.now, out);
@@ -329,7 +342,6 @@ impl Lead {
         at: Moment,
         log: &Log,
         part: &Part,
-        recovering: bool,
         out: &dyn Outbox,
     ) -> Option<MemberId> {
         // What still waits in the connection's buffer is not lost; sending it again would only
@@ -342,12 +354,10 @@ impl Lead {
         for follower in &mut self.followers {
             follower.feed.tell_commit = true;
             let behind = !follower.synced || follower.feed.matched < log.last();
-            if (behind || recovering) && retry_due(&follower.feed) {
+            if behind && retry_due(&follower.feed) {
                 let from = follower.feed.matched;
                 follower.feed.rewind(from, log);
-                // Reconciling once more also asks the old primary whether it stopped (N3).
                 follower.sync_sent = false;
-                follower.synced &= !recovering;
             }
             let owing_since = follower.feed.owing_since.filter(|_| behind);
             let silent_ms = owing_since.map_or(0, |since| at.now.since(since).as_millis() as u64);
@@ -367,6 +377,7 @@ impl Lead {
 
     /// The connection to `peer` is new: what was on the old one is lost.
     pub(super) fn resend_to(&mut self, peer: MemberId, log: &Log, commit: Seq) {
+        self.reads.resend();
         for follower in self.followers.iter_mut().filter(|f| f.feed.mid == peer) {
             let from = if follower.synced { follower.feed.matched } else { commit };
             follower.feed.rewind(from, log);
@@ -409,7 +420,7 @@ impl Lead {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes + self.reads.bytes()
     }
 
     pub(super) fn take_held(&mut self) -> VecDeque<(Caller, Vec<u8>)> {
@@ -423,7 +434,8 @@ impl Lead {
         for waiter in &self.waiters {
             out.reply(waiter.caller, &Reply::Unknown);
         }
-        for (caller, _) in self.take_held() {
+        let held = self.take_held().into_iter().map(|(caller, _)| caller);
+        for caller in held.chain(self.reads.dismiss()) {
             out.reply(caller, &Reply::Retry { primary: hint, map_ver: ver });
         }
     }
@@ -434,7 +446,7 @@ impl Lead {
             || !self.streams.is_empty()
             || !self.waiters.is_empty()
             || !self.held.is_empty()
-            || self.active_from == Nanos::NEVER
+            || self.reads.is_busy()
     }
 
     pub(super) fn is_streaming(&self) -> bool {
@@ -452,7 +464,7 @@ fn reply_of(outcome: Outcome) -> Reply<'static> {
 
 impl super::Replica {
     /// A3, N1: the map says that I am the primary of `self.part`.
-    pub(super) fn take_lead(&mut self, at: Moment) {
+    pub(super) fn take_lead(&mut self, at: Moment, row: &MapRow<'_>) {
         debug_assert!(self.complete, "an incomplete replica was promoted: {self:?}");
         let is_new = self.lead.is_none();
         let lead = self.lead.get_or_insert_default();
@@ -467,7 +479,8 @@ impl super::Replica {
         lead.reconciled_at = self.log.last();
         let nobody_before = self.part.pcfg == Cfg::ZERO;
         let handed = self.handed == Some((self.part.cfg, self.part.pcfg));
-        lead.active_from = if nobody_before || handed { Nanos::ZERO } else { Nanos::NEVER };
+        let need_not_wait = nobody_before || handed || !row.leases;
+        lead.active_from = if need_not_wait { Nanos::ZERO } else { row.promised_until };
         for entry in self.log.after(self.commit) {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);

@@ -6,18 +6,18 @@
 //! decided elsewhere and arrives as rows of the ring map ([`Replica::adopt`]); each row that
 //! changes them has a new `cfg`, which fences everything that belongs to an older one.
 //!
-//! Until leases exist, a new primary serves only after the old one has said that it stopped
-//! (`Relinquish`, rule N3 with a wait that never ends by itself). So planned moves are safe and
-//! fast, and a dead primary leaves its partitions unavailable rather than wrong.
+//! A new primary serves when every promise that its member gave has run out (`proto::lease`): then
+//! the old one, dead or only cut off, answers no reads any more. In a planned move the old one says
+//! that it stopped (`Relinquish`), and nothing has to be waited for.
 //!
 //! Where things are: `mod.rs` the state and how it follows the map, `lead.rs` what only a primary
-//! has, `write.rs` operations, `follow.rs` what a backup or a learner does with what it receives,
-//! `goal.rs` how a primary moves its partition to where the map wants it, `transfer.rs` snapshot
-//! streams, `log.rs` the entries.
+//! has, `write.rs` operations, `barrier.rs` when reads may be answered, `follow.rs` what a backup
+//! or a learner does with what it receives, `goal.rs` how a primary moves its partition to where
+//! the map wants it, `transfer.rs` snapshot streams, `log.rs` the entries.
 //!
-//! What it does not do yet: sessions (the fields travel and are kept), leases and barriers,
-//! promotion without the old primary.
+//! What it does not do yet: sessions (the fields travel and are kept).
 
+mod barrier;
 mod follow;
 mod goal;
 mod lead;
@@ -27,12 +27,13 @@ mod tests;
 mod transfer;
 mod write;
 
+use barrier::Ask;
 use lead::{Lead, Sending};
 use log::Log;
 use transfer::Incoming;
 
 use super::outbox::{Moment, Outbox};
-use crate::base::{Cfg, LearnerId, MemberId, PartitionId, Seq, Ver};
+use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, Ver};
 use crate::ring::Part;
 use crate::store::Table;
 use crate::wire::PeerMsg;
@@ -61,8 +62,10 @@ pub struct MapRow<'a> {
     pub ver: Ver,
     /// Copies that a write needs.
     pub required: u8,
-    /// Who decides about proposals.
-    pub coordinator: MemberId,
+    /// Whether reads are answered under leases.
+    pub leases: bool,
+    /// When every promise that this member gave before it knew of this map has run out (N1).
+    pub promised_until: Nanos,
     /// The row.
     pub part: &'a Part,
 }
@@ -99,7 +102,7 @@ pub struct Replica {
     cfg: Cfg,
     map_ver: Ver,
     required: u8,
-    coordinator: MemberId,
+    leases_on: bool,
     part: Part,
     table: Table,
     log: Log,
@@ -107,6 +110,8 @@ pub struct Replica {
     synced_cfg: Cfg,
     complete: bool,
     lid: LearnerId,
+    /// How often the partition was reset before what I hold of it was written.
+    resets: u32,
     incoming: Option<Box<Incoming>>,
     lead: Option<Box<Lead>>,
     /// The acknowledgements that the next `flush` sends.
@@ -135,7 +140,7 @@ impl Replica {
             cfg: Cfg::ZERO,
             map_ver: Ver::ZERO,
             required: 1,
-            coordinator: MemberId::ZERO,
+            leases_on: true,
             part: Part::default(),
             table: Table::new(),
             log: Log::default(),
@@ -143,6 +148,7 @@ impl Replica {
             synced_cfg: Cfg::ZERO,
             complete: false,
             lid: LearnerId::ZERO,
+            resets: 0,
             incoming: None,
             lead: None,
             owed: Vec::new(),
@@ -166,6 +172,7 @@ impl Replica {
         }
         self.map_ver = row.ver;
         self.required = row.required;
+        self.leases_on = row.leases;
         let part = row.part;
         let my_lid = part.learner(self.me);
         // A4: a map from before I was made a learner knows nothing of that.
@@ -173,18 +180,12 @@ impl Replica {
         let restarted_primary =
             part.cfg == self.cfg && part.primary == self.me && self.lead.is_none();
         if part.cfg > self.cfg || restarted_primary {
-            self.follow_cfg(at, part, my_lid, is_newer_learner, out);
+            self.follow_cfg(at, &row, my_lid, is_newer_learner, out);
         } else if !is_newer_learner {
             self.follow_row(part, my_lid);
         }
-        let is_new_coordinator = row.coordinator != self.coordinator;
-        self.coordinator = row.coordinator;
         if let Some(lead) = &mut self.lead {
             lead.keep_listed_streams(&self.part);
-            if is_new_coordinator {
-                // What was proposed to the old one may be lost with it.
-                lead.goal.forget_proposal();
-            }
         }
         self.advance(at, out);
     }
@@ -193,17 +194,21 @@ impl Replica {
     fn follow_cfg(
         &mut self,
         at: Moment,
-        part: &Part,
+        row: &MapRow<'_>,
         my_lid: Option<LearnerId>,
         is_newer_learner: bool,
         out: &mut dyn Outbox,
     ) {
+        let part = row.part;
         let old_cfg = self.cfg;
         let was_active = self.role == Role::Primary;
         self.cfg = part.cfg;
         self.part = part.clone();
+        if part.resets > self.resets {
+            self.begin_anew(old_cfg, out);
+        }
         if part.primary == self.me && self.complete {
-            self.take_lead(at);
+            self.take_lead(at, row);
             return;
         }
         self.step_down(old_cfg, out);
@@ -224,6 +229,16 @@ impl Replica {
         } else {
             self.forget();
         }
+    }
+
+    /// G3: all copies were lost, and an operator has the partition start again. Its first in-sync
+    /// replicas hold nothing, completely.
+    fn begin_anew(&mut self, old_cfg: Cfg, out: &mut dyn Outbox) {
+        self.step_down(old_cfg, out);
+        self.stopped = None;
+        self.forget();
+        self.resets = self.part.resets;
+        self.complete = self.part.isr.contains(self.me);
     }
 
     /// The row has the same cfg or an older one: only learners, goal and state count.
@@ -296,8 +311,10 @@ impl Replica {
         self.pursue_goal(at, out);
         if let Some(lead) = &mut self.lead {
             let (pid, cfg, commit, log) = (self.pid, self.cfg, self.commit, &self.log);
-            lead.send(&Sending { now: at.now, pid, cfg, commit, log }, &self.table, out);
+            let resets = self.resets;
+            lead.send(&Sending { now: at.now, pid, cfg, resets, commit, log }, &self.table, out);
         }
+        self.move_reads_on(at, out);
     }
 
     /// Sends again what seems lost, and moves streams on. Call it about every 50 ms while
@@ -305,9 +322,9 @@ impl Replica {
     pub fn tick(&mut self, at: Moment, out: &mut dyn Outbox) {
         let (cfg, pid, slack) = (self.cfg, self.pid, self.can_spare_one());
         let Some(lead) = &mut self.lead else { return };
-        let recovering = self.role == Role::Recovering;
-        let silent = lead.retry(at, &self.log, &self.part, recovering, out);
-        if let Some(mid) = silent.filter(|_| slack && !recovering) {
+        lead.reads.retry(&Ask { now: at.now, pid, cfg }, out);
+        let silent = lead.retry(at, &self.log, &self.part, out);
+        if let Some(mid) = silent.filter(|_| slack) {
             lead.goal.propose(crate::wire::Command::Remove { pid, cfg, mid }, at.now, out);
         }
         self.advance(at, out);
@@ -323,7 +340,7 @@ impl Replica {
     /// Whether time alone may make it do something: then it wants `tick`.
     pub fn is_busy(&self) -> bool {
         let busy_lead = |lead: &Lead| lead.is_busy(&self.log, self.commit) || self.wants_change();
-        self.lead.as_deref().is_some_and(busy_lead)
+        self.role == Role::Recovering || self.lead.as_deref().is_some_and(busy_lead)
     }
 
     /// Whether a snapshot is waiting for room on a connection: then `flush` it again soon.
@@ -339,6 +356,12 @@ impl Replica {
     /// What it is to its partition.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Until when it answers reads without asking anybody; zero if it is not the primary (I1).
+    pub fn reads_until(&self) -> Nanos {
+        let lead = self.lead.as_ref().filter(|_| self.role == Role::Primary);
+        lead.map_or(Nanos::ZERO, |lead| lead.reads.leased_until)
     }
 
     /// Its configuration.

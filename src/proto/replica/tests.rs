@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::{Nanos, StreamId};
 use crate::proto::Caller;
-use crate::ring::ReplicaSet;
+use crate::ring::{PartState, ReplicaSet};
 use crate::wire::{Command, EntryRef, Op, Reply, Request};
 
 const ME: MemberId = MemberId(1);
@@ -17,6 +17,7 @@ struct Said {
     replies: Vec<(u64, String)>,
     proposed: Vec<Command>,
     no_room: bool,
+    leases: crate::proto::Leases,
 }
 
 impl Outbox for Said {
@@ -33,6 +34,9 @@ impl Outbox for Said {
     }
     fn bulk_room(&self, _: MemberId) -> Option<usize> {
         Some(if self.no_room { 0 } else { 1 << 20 })
+    }
+    fn leases(&mut self, f: &mut dyn FnMut(&mut crate::proto::Leases)) {
+        f(&mut self.leases);
     }
 }
 
@@ -61,8 +65,12 @@ fn part(cfg: u64, isr: &[MemberId], learners: &[(MemberId, u64)], goal: &[Member
     }
 }
 
+fn row(ver: u64, required: u8, part: &Part) -> MapRow<'_> {
+    MapRow { ver: Ver(ver), required, leases: true, promised_until: Nanos::from_millis(433), part }
+}
+
 fn adopt(replica: &mut Replica, ver: u64, required: u8, part: &Part, said: &mut Said) {
-    replica.adopt(at_ms(0), MapRow { ver: Ver(ver), required, coordinator: ME, part }, said);
+    replica.adopt(at_ms(0), row(ver, required, part), said);
     replica.flush(at_ms(0), said);
     replica.check_invariants().unwrap();
 }
@@ -75,6 +83,11 @@ fn primary(row: &Part, required: u8, said: &mut Said) -> Replica {
     assert_eq!(replica.role(), Role::Primary);
     adopt(&mut replica, 2, required, row, said);
     replica
+}
+
+/// What a caller in the same process sees, by a clock that stands still.
+fn committed<'r>(replica: &'r Replica, key: &[u8]) -> Option<Option<&'r [u8]>> {
+    replica.read(key, || Nanos::ZERO, || 0)
 }
 
 fn put(replica: &mut Replica, ms: u64, id: u64, key: &[u8], said: &mut Said) {
@@ -92,17 +105,93 @@ fn ack(replica: &mut Replica, ms: u64, strm: u64, matched: u64, snap_ok: bool, s
     replica.flush(at_ms(ms), said);
 }
 
+/// Asks for the value of `k`.
+fn get(replica: &mut Replica, ms: u64, id: u64, said: &mut Said) {
+    let caller = Caller { connection: 9, id };
+    replica.request(at_ms(ms), caller, &Request::new(Ver(1), Op::Get { key: b"k" }), said);
+    replica.flush(at_ms(ms), said);
+}
+
+/// The peer confirms a barrier, or says so of an older one.
+fn confirm(replica: &mut Replica, ms: u64, barrier: u64, grant: bool, said: &mut Said) {
+    let cfg = replica.cfg();
+    let msg = PeerMsg::BarrierAck { pid: PID, cfg, id: barrier, epoch: Ver(0), grant };
+    replica.receive(at_ms(ms), PEER, &msg, said);
+    replica.flush(at_ms(ms), said);
+}
+
 #[test]
 fn a_write_is_answered_when_every_in_sync_replica_holds_it() {
     let mut said = Said::default();
     let mut replica = primary(&part(2, &[ME, PEER], &[], &[ME, PEER]), 2, &mut said);
     ack(&mut replica, 1, 0, 0, false, &mut said);
+    get(&mut replica, 2, 7, &mut said);
+    confirm(&mut replica, 2, 1, true, &mut said);
     put(&mut replica, 2, 1, b"k", &mut said);
-    assert!(said.replies.is_empty());
-    assert_eq!(replica.read(b"k", || 0), Some(None), "what is not committed is not seen");
+    assert_eq!(said.replies, [(7, "Absent".to_owned())]);
+    assert_eq!(committed(&replica, b"k"), Some(None), "what is not committed is not seen");
     ack(&mut replica, 3, 0, 1, false, &mut said);
-    assert_eq!(said.replies, [(1, "Done".to_owned())]);
-    assert_eq!(replica.read(b"k", || 0), Some(Some(b"v".as_slice())));
+    assert_eq!(said.replies[1], (1, "Done".to_owned()));
+    assert_eq!(committed(&replica, b"k"), Some(Some(b"v".as_slice())));
+}
+
+/// R1, R2, E2: the first read asks, those after it do not, until the lease has run out.
+#[test]
+fn a_read_is_answered_under_a_lease_or_after_a_barrier() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(2, &[ME, PEER], &[], &[ME, PEER]), 2, &mut said);
+    ack(&mut replica, 1, 0, 0, false, &mut said);
+    get(&mut replica, 10, 1, &mut said);
+    get(&mut replica, 11, 2, &mut said);
+    assert!(said.replies.is_empty(), "nobody has confirmed anything");
+    confirm(&mut replica, 12, 1, false, &mut said);
+    assert_eq!(said.replies.len(), 1, "the second read came after the barrier was sent");
+    confirm(&mut replica, 13, 1, true, &mut said);
+    assert_eq!(said.replies.len(), 1, "an answer to an earlier barrier says nothing");
+    confirm(&mut replica, 14, 2, true, &mut said);
+    assert_eq!(said.replies.len(), 2);
+    // The second barrier was sent at 12.
+    get(&mut replica, 361, 3, &mut said);
+    assert_eq!(said.replies.len(), 3);
+    get(&mut replica, 362, 4, &mut said);
+    assert_eq!(said.replies.len(), 3, "the lease has run out");
+    // Whoever waits is answered when nobody has to be asked any more.
+    adopt(&mut replica, 3, 1, &part(3, &[ME], &[], &[ME]), &mut said);
+    assert_eq!(said.replies.len(), 4);
+    assert_eq!(replica.reads_until(), Nanos::NEVER);
+}
+
+/// A learner that is counted could be promoted next: its lease is needed, too.
+#[test]
+fn a_counted_learner_ends_the_leases_that_lack_its_own() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(2, &[ME], &[(PEER, 2)], &[ME, PEER]), 1, &mut said);
+    get(&mut replica, 1, 1, &mut said);
+    assert_eq!(said.replies.len(), 1);
+    ack(&mut replica, 2, 2 << 20 | 1, 0, true, &mut said);
+    assert!(matches!(said.proposed[..], [Command::AddInSync { .. }]));
+    get(&mut replica, 3, 2, &mut said);
+    assert_eq!(said.replies.len(), 1);
+    confirm(&mut replica, 4, 1, true, &mut said);
+    assert_eq!(said.replies.len(), 2);
+}
+
+/// N1: without the old primary's word, the wait is as long as the longest promise.
+#[test]
+fn a_promoted_backup_serves_when_every_promise_has_run_out() {
+    let mut said = Said::default();
+    let old = Part { primary: PEER, ..part(2, &[ME, PEER], &[], &[ME, PEER]) };
+    let mut replica = Replica::new(PID, ME, 1 << 20);
+    replica.bootstrap();
+    adopt(&mut replica, 2, 1, &old, &mut said);
+    assert_eq!(replica.role(), Role::Backup);
+    adopt(&mut replica, 3, 1, &part(3, &[ME], &[], &[ME]), &mut said);
+    put(&mut replica, 1, 1, b"k", &mut said);
+    replica.tick(at_ms(432), &mut said);
+    assert_eq!((replica.role(), said.replies.len()), (Role::Recovering, 0));
+    replica.tick(at_ms(433), &mut said);
+    assert_eq!(replica.role(), Role::Primary);
+    assert_eq!(said.replies, [(1, "Done".to_owned())], "what was held is executed");
 }
 
 #[test]
@@ -341,20 +430,26 @@ fn each_sender_of_a_turn_is_answered() {
     assert_eq!(answered, [MemberId(3), ME]);
 }
 
-/// A proposal that the old coordinator did not decide is made again as soon as the map names a
-/// new one.
+/// G3: a partition that was reset is empty and complete, at each of its new replicas, once.
 #[test]
-fn a_new_coordinator_hears_at_once_what_is_wanted() {
+fn a_lost_partition_begins_again_empty() {
     let mut said = Said::default();
-    let row = part(2, &[ME, PEER], &[], &[ME]);
-    let mut replica = primary(&row, 1, &mut said);
-    let remove = Command::Remove { pid: PID, cfg: Cfg(2), mid: PEER };
-    assert_eq!(said.proposed, std::slice::from_ref(&remove));
-    replica.flush(at_ms(1), &mut said);
-    assert_eq!(said.proposed.len(), 1);
-    let heir = MemberId(7);
-    let row = MapRow { ver: Ver(3), required: 1, coordinator: heir, part: &row };
-    replica.adopt(at_ms(2), row, &mut said);
-    replica.flush(at_ms(2), &mut said);
-    assert_eq!(said.proposed, [remove.clone(), remove]);
+    let mut replica = Replica::new(PID, ME, 1 << 20);
+    let lost = Part { primary: PEER, state: PartState::Lost, ..part(4, &[PEER], &[], &[ME]) };
+    adopt(&mut replica, 5, 1, &lost, &mut said);
+    get(&mut replica, 6, 1, &mut said);
+    assert_eq!(said.replies, [(1, "DataLost { resets: 0 }".to_owned())]);
+    let reset = Part { resets: 1, ..part(6, &[ME, PEER], &[], &[ME, PEER]) };
+    adopt(&mut replica, 6, 1, &reset, &mut said);
+    assert_eq!((replica.role(), replica.is_complete()), (Role::Recovering, true));
+    ack(&mut replica, 7, 0, 0, false, &mut said);
+    replica.tick(at_ms(500), &mut said);
+    put(&mut replica, 501, 2, b"k", &mut said);
+    ack(&mut replica, 502, 0, 1, false, &mut said);
+    assert_eq!(said.replies[1], (2, "Done".to_owned()));
+    // A later row of the same life wipes nothing.
+    adopt(&mut replica, 7, 1, &Part { resets: 1, ..part(7, &[ME], &[], &[ME]) }, &mut said);
+    assert_eq!(committed(&replica, b"k"), None, "it reconciles, or is not asked yet");
+    get(&mut replica, 503, 3, &mut said);
+    assert_eq!(said.replies[2], (3, "Value([118])".to_owned()));
 }

@@ -6,7 +6,7 @@ use super::{Replica, Role};
 use crate::base::limits::{
     SCAN_PAGE_BYTES, SCAN_PAGE_ITEMS_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
 };
-use crate::base::{MemberId, Seq};
+use crate::base::{MemberId, Nanos, Seq};
 use crate::proto::{Caller, Moment, Outbox};
 use crate::ring::PartState;
 use crate::store::{Cursor, Entry};
@@ -54,8 +54,14 @@ impl Replica {
 
     /// The value of a key, if this replica may answer for it now; `None` if the operation has to
     /// go through [`Replica::request`]. For callers in the same process: no message, no copy.
-    pub fn read(&self, key: &[u8], unix_ms: impl Fn() -> u64) -> Option<Option<&[u8]>> {
-        if self.role != Role::Primary {
+    pub fn read(
+        &self,
+        key: &[u8],
+        now: impl Fn() -> Nanos,
+        unix_ms: impl Fn() -> u64,
+    ) -> Option<Option<&[u8]>> {
+        let until = self.lead.as_ref()?.reads.leased_until;
+        if self.role != Role::Primary || (until != Nanos::NEVER && now() >= until) {
             return None;
         }
         // Most entries never expire, and the clock costs as much as the look-up.
@@ -162,15 +168,34 @@ impl Replica {
 
     fn execute(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
         match request.op {
-            Op::Get { key } | Op::GetLocal { key } => {
-                out.reply(caller, &value_reply(self.live(at, key)));
-            }
             Op::Probe { .. } => out.reply(caller, &Reply::Here(self.me)),
+            Op::Get { .. } | Op::GetLocal { .. } | Op::Scan { .. } => {
+                match self.may_read(at, out) {
+                    true => self.answer_read(at, caller, request, out),
+                    false => self.confirm_read(caller, request, out),
+                }
+            }
+            Op::Put { .. } | Op::Delete { .. } => self.mutate(at, caller, request, out),
+        }
+    }
+
+    /// Answers from the table.
+    pub(super) fn answer_read(
+        &self,
+        at: Moment,
+        caller: Caller,
+        request: &Request<'_>,
+        out: &mut dyn Outbox,
+    ) {
+        match request.op {
             Op::Scan { cursor, limit, keys_only, prefix, .. } => {
                 let page = self.page(at, cursor, limit, keys_only, prefix);
                 out.reply(caller, &Reply::Page(page));
             }
-            Op::Put { .. } | Op::Delete { .. } => self.mutate(at, caller, request, out),
+            op => {
+                let entry = op.key().and_then(|key| self.live(at, key));
+                out.reply(caller, &value_reply(entry));
+            }
         }
     }
 

@@ -92,6 +92,7 @@ fn what_only_grows_is_never_turned_back() {
         members: Default::default(),
         parts: vec![part],
         voters: Vec::new(),
+        voters_since: Ver::ZERO,
     };
     let old = map(9, part(9, 3));
     let lower_cfg = map(10, part(8, 3));

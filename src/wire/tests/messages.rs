@@ -308,7 +308,9 @@ fn command() -> impl Strategy<Value = Command> {
         part().prop_map(|(pid, cfg, mid)| Command::Handover { pid, cfg, mid }),
         pid().prop_map(|pid| Command::Reset { pid }),
         any::<u8>().prop_map(|copies| Command::SetRequired { copies }),
-        mid().prop_map(|to| Command::MoveCoordinator { to }),
+        vec(mid(), 0..6).prop_map(|voters| Command::SetVoters { voters }),
+        mid().prop_map(|mid| Command::Up { mid }),
+        mid().prop_map(|mid| Command::Away { mid }),
     ]
 }
 
@@ -352,8 +354,9 @@ pub fn control_message() -> impl Strategy<Value = ControlMsg> {
     let nanos = || number().prop_map(Nanos);
     prop_oneof![
         (nanos(), ver(), any::<bool>()).prop_map(|(sent_at, map_ver, want)| {
-            ControlMsg::Heartbeat { sent_at, map_ver, want }
+            ControlMsg::Heartbeat { sent_at, map_ver, want, leads: (map_ver, Term(sent_at.0 / 3)) }
         }),
+        prop::collection::vec(mid(), 0..4).prop_map(ControlMsg::Suspect),
         (nanos(), ver(), ver(), any::<bool>()).prop_map(|(echo, epoch, map_ver, grant)| {
             ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant }
         }),
@@ -361,7 +364,11 @@ pub fn control_message() -> impl Strategy<Value = ControlMsg> {
         ring_map().prop_map(|map| ControlMsg::MapFull(Box::new(map))),
         successive_maps()
             .prop_map(|(old, new)| ControlMsg::MapDelta(Box::new(MapDelta::between(&old, &new)))),
-        (number(), command()).prop_map(|(id, command)| ControlMsg::Submit { id, command }),
+        (number(), mid(), command()).prop_map(|(id, origin, command)| ControlMsg::Submit {
+            id,
+            origin,
+            command
+        }),
         (number(), mid(), any::<i32>(), owned_text()).prop_map(|(id, admitted, status, text)| {
             ControlMsg::Submitted { id, admitted, status, text }
         }),
@@ -440,6 +447,11 @@ pub fn peer_message() -> impl Strategy<Value = PeerMsg<'static>> {
             cfg,
             was_active_at
         }),
+        1 => (pid(), cfg(), number())
+            .prop_map(|(pid, cfg, id)| PeerMsg::Barrier { pid, cfg, id }),
+        1 => (pid(), cfg(), number(), ver(), any::<bool>()).prop_map(
+            |(pid, cfg, id, epoch, grant)| PeerMsg::BarrierAck { pid, cfg, id, epoch, grant },
+        ),
         1 => (number(), request())
             .prop_map(|(route, request)| PeerMsg::Forward { route, request }),
         1 => (number(), reply()).prop_map(|(route, reply)| PeerMsg::ForwardReply { route, reply }),
@@ -459,8 +471,12 @@ pub fn message() -> impl Strategy<Value = Message<'static>> {
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    let state =
-        prop::sample::select(vec![MemberState::Up, MemberState::Down, MemberState::Leaving]);
+    let state = prop::sample::select(vec![
+        MemberState::Up,
+        MemberState::Down,
+        MemberState::Leaving,
+        MemberState::Away,
+    ]);
     let texts = (owned_text(), owned_text(), owned_text());
     (texts, any::<(u32, u64, u32, bool)>(), state).prop_map(
         |((name, addr, zone), (weight, position, boot, durable), state)| Member {
@@ -518,6 +534,7 @@ fn params() -> impl Strategy<Value = Params> {
             copies,
             min_insync: 1 + min_insync.index(usize::from(copies)) as u8,
             value_bytes_max,
+            leases: seed % 2 == 0,
         },
     )
 }
@@ -539,6 +556,7 @@ pub fn ring_map() -> impl Strategy<Value = RingMap> {
                 members: members.clone(),
                 parts,
                 voters: voters.clone(),
+                voters_since: Ver(epoch / 2),
             })
         },
     )

@@ -98,7 +98,8 @@ proptest! {
 fn numbers(kind: Kind, payload: &[u8]) -> (Kind, u8, u8) {
     let inner = match (kind, payload[0]) {
         (Kind::Client, 0x10) | (Kind::Server, 0x18) => payload[9],
-        (Kind::Control, 0x45) | (Kind::Peer, 0x28 | 0x29) => payload[9],
+        (Kind::Control, 0x45) => payload[17],
+        (Kind::Peer, 0x28 | 0x29) => payload[9],
         _ => 0,
     };
     let first = if kind == Kind::Hello { payload[6] } else { payload[0] };
@@ -109,16 +110,16 @@ fn numbers(kind: Kind, payload: &[u8]) -> (Kind, u8, u8) {
 fn the_generators_reach_every_variant() {
     let mut runner = TestRunner::deterministic();
     let mut seen = BTreeSet::new();
-    for _ in 0..4000 {
+    for _ in 0..8000 {
         let message = message().new_tree(&mut runner).unwrap().current();
         seen.insert(numbers(message.kind(), &message.encode()));
     }
     let count = |kind| seen.iter().filter(|numbers| numbers.0 == kind).count();
-    let (operations, replies, commands) = (6, 14, 13);
+    let (operations, replies, commands) = (6, 14, 15);
     assert_eq!(count(Kind::Hello), 4);
     assert_eq!(count(Kind::Welcome), 2);
     assert_eq!(count(Kind::Client), operations + 4);
     assert_eq!(count(Kind::Server), replies + 4);
-    assert_eq!(count(Kind::Control), commands + 6);
-    assert_eq!(count(Kind::Peer), operations + replies + 7);
+    assert_eq!(count(Kind::Control), commands + 8);
+    assert_eq!(count(Kind::Peer), operations + replies + 9);
 }
