@@ -27,11 +27,15 @@ pub enum Mutant {
     GroupBaseAtSeal,
     /// ...
     GroupCfgTag,
+    /// ...
+    GroupDraft,
+    /// ...
+    GroupSkip,
 }
 
 impl Mutant {
     /// Those of the coordinator's group.
-    pub const GROUP: [Mutant; 9] = [
+    pub const GROUP: [Mutant; 11] = [
         Mutant::GroupVoteKept,
         Mutant::GroupUpToDate,
         Mutant::GroupCurrentTerm,
@@ -41,6 +45,8 @@ impl Mutant {
         Mutant::GroupFirstSeal,
         Mutant::GroupBaseAtSeal,
         Mutant::GroupCfgTag,
+        Mutant::GroupDraft,
+        Mutant::GroupSkip,
     ];
 
     /// A short name.
@@ -55,6 +61,8 @@ impl Mutant {
             Mutant::GroupFirstSeal => "first seal",
             Mutant::GroupBaseAtSeal => "base at seal",
             Mutant::GroupCfgTag => "configuration tag",
+            Mutant::GroupDraft => "draft",
+            Mutant::GroupSkip => "skip",
         }
     }
 
@@ -70,6 +78,8 @@ impl Mutant {
             Mutant::GroupFirstSeal => "nothing behind a seal is proposed or counts",
             Mutant::GroupBaseAtSeal => "a configuration starts from what is decided at the seal",
             Mutant::GroupCfgTag => "messages of another configuration are not listened to",
+            Mutant::GroupDraft => "a draft ends with the lead",
+            Mutant::GroupSkip => "what a given state contains already is skipped",
         }
     }
 }
