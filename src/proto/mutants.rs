@@ -28,6 +28,10 @@ pub enum Mutant {
     /// ...
     GroupCfgTag,
     /// ...
+    GroupDraft,
+    /// ...
+    GroupSkip,
+    /// ...
     NoShadow,
     /// ...
     ShadowLease,
@@ -91,7 +95,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Those of the coordinator's group.
-    pub const GROUP: [Mutant; 9] = [
+    pub const GROUP: [Mutant; 11] = [
         Mutant::GroupVoteKept,
         Mutant::GroupUpToDate,
         Mutant::GroupCurrentTerm,
@@ -101,6 +105,8 @@ impl Mutant {
         Mutant::GroupFirstSeal,
         Mutant::GroupBaseAtSeal,
         Mutant::GroupCfgTag,
+        Mutant::GroupDraft,
+        Mutant::GroupSkip,
     ];
 
     /// Those of replication and leases.
@@ -149,6 +155,8 @@ impl Mutant {
             Mutant::GroupFirstSeal => "first seal",
             Mutant::GroupBaseAtSeal => "base at seal",
             Mutant::GroupCfgTag => "configuration tag",
+            Mutant::GroupDraft => "draft",
+            Mutant::GroupSkip => "skip",
             Mutant::NoShadow => "no shadow",
             Mutant::ShadowLease => "shadow lease",
             Mutant::ShadowBarrier => "shadow barrier",
@@ -194,6 +202,8 @@ impl Mutant {
             Mutant::GroupFirstSeal => "nothing behind a seal is proposed or counts",
             Mutant::GroupBaseAtSeal => "a configuration starts from what is decided at the seal",
             Mutant::GroupCfgTag => "messages of another configuration are not listened to",
+            Mutant::GroupDraft => "a draft ends with the lead",
+            Mutant::GroupSkip => "what a given state contains already is skipped",
             Mutant::NoShadow => "L5: a learner is needed for each commit before it may count",
             Mutant::ShadowLease => "R1: a counted learner must have given a lease",
             Mutant::ShadowBarrier => "R2: a counted learner must confirm a barrier",
