@@ -91,6 +91,28 @@ pub enum Mutant {
     BackupRead,
     /// ...
     Amnesia,
+    /// ...
+    NoDedupe,
+    /// ...
+    NoDedupePending,
+    /// ...
+    NoDedupePromoted,
+    /// ...
+    CloseUnseen,
+    /// ...
+    CloseUnlogged,
+    /// ...
+    OpenAny,
+    /// ...
+    OpenRetry,
+    /// ...
+    OpenAlways,
+    /// ...
+    RecordOfOne,
+    /// ...
+    Reissue,
+    /// ...
+    FailureUnlogged,
 }
 
 impl Mutant {
@@ -109,8 +131,8 @@ impl Mutant {
         Mutant::GroupSkip,
     ];
 
-    /// Those of replication and leases.
-    pub const REPLICA: [Mutant; 30] = [
+    /// Those of replication, leases and sessions.
+    pub const REPLICA: [Mutant; 41] = [
         Mutant::NoShadow,
         Mutant::ShadowLease,
         Mutant::ShadowBarrier,
@@ -141,6 +163,17 @@ impl Mutant {
         Mutant::EarlyStream,
         Mutant::BackupRead,
         Mutant::Amnesia,
+        Mutant::NoDedupe,
+        Mutant::NoDedupePending,
+        Mutant::NoDedupePromoted,
+        Mutant::CloseUnseen,
+        Mutant::CloseUnlogged,
+        Mutant::OpenAny,
+        Mutant::OpenRetry,
+        Mutant::OpenAlways,
+        Mutant::RecordOfOne,
+        Mutant::Reissue,
+        Mutant::FailureUnlogged,
     ];
 
     /// A short name.
@@ -187,6 +220,17 @@ impl Mutant {
             Mutant::EarlyStream => "stream while recovering",
             Mutant::BackupRead => "backup read",
             Mutant::Amnesia => "amnesia",
+            Mutant::NoDedupe => "no dedupe",
+            Mutant::NoDedupePending => "no dedupe of the pending",
+            Mutant::NoDedupePromoted => "no dedupe at promotion",
+            Mutant::CloseUnseen => "close unseen",
+            Mutant::CloseUnlogged => "close unlogged",
+            Mutant::OpenAny => "any number opens",
+            Mutant::OpenRetry => "a retry opens",
+            Mutant::OpenAlways => "any message opens",
+            Mutant::RecordOfOne => "record of one copy",
+            Mutant::Reissue => "reissue",
+            Mutant::FailureUnlogged => "failure unlogged",
         }
     }
 
@@ -246,6 +290,19 @@ impl Mutant {
             Mutant::EarlyStream => "E4: only a primary that serves adds replicas",
             Mutant::BackupRead => "F1: only the primary answers reads",
             Mutant::Amnesia => "B2: who lost its memory is another member",
+            Mutant::NoDedupe => "S2: what was executed is not executed again",
+            Mutant::NoDedupePending => "S2: what is in the log is not executed again",
+            Mutant::NoDedupePromoted => "S2: a new primary knows the operations of its log",
+            Mutant::CloseUnseen => "S1d: a session whose end is in the log is not there",
+            Mutant::CloseUnlogged => "S1e: the end of a session is an entry of the log",
+            Mutant::OpenAny => "S1c: only number 1 opens a session",
+            Mutant::OpenRetry => "S1b: only the first message of number 1 opens a session",
+            Mutant::OpenAlways => "S1c: what names an unknown session is refused",
+            Mutant::RecordOfOne => {
+                "S2': a record is told again only if enough replicas are in sync"
+            }
+            Mutant::Reissue => "S6': what may have been executed is not sent under another name",
+            Mutant::FailureUnlogged => "S4: a condition that failed is an entry of the log",
         }
     }
 }

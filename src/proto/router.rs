@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::mutants::{self, Mutant};
 use super::session::{End, Ticket};
 use crate::base::{MemberId, Nanos, PartitionId, Rng, Ver};
 use crate::ring::{Hasher, RingMap};
@@ -177,7 +178,9 @@ impl Attempt {
     /// the operation was not executed, and begins anew in another session.
     fn on_session_unknown(&mut self, now: Nanos) -> Next {
         self.open = self.open.saturating_sub(1);
-        // mutant: sessrename
+        if mutants::on(Mutant::Reissue) {
+            self.open = 0;
+        }
         if self.open > 0 {
             return self.end(End::SessionUnknown, Next::Unknown);
         }

@@ -21,7 +21,6 @@ impl Replica {
         op: &Op<'o>,
         digits: &'o mut Vec<u8>,
     ) -> (Effect<'o>, Outcome) {
-        // mutant: casfail (a failed condition that is answered and not logged)
         let put =
             |key, value, ttl_ms| Effect::Put { key, value, expires_at_ms: expiry(at, ttl_ms) };
         match *op {

@@ -521,8 +521,9 @@ impl super::Replica {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);
             }
-            // mutant: nodedup2 (a new primary that forgets what its log says)
-            lead.ahead.note(&self.sessions, &entry);
+            if !mutants::on(Mutant::NoDedupePromoted) {
+                lead.ahead.note(&self.sessions, &entry);
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::base::limits::{
     SESSION_IDLE_MS, SESSION_WINDOW_MAX, SESSIONS_PER_PARTITION_MAX, SNAPSHOT_CHUNK_BYTES,
 };
 use crate::base::{Nanos, Seq};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Caller, Moment, Outbox};
 use crate::wire::{Effect, EntryRef, Outcome, Reply, Request, Session, SessionRecord};
 
@@ -303,19 +304,17 @@ impl Ahead {
     pub(super) fn recall(&self, sessions: &Sessions, session: Session, opens: bool) -> Recall {
         let Session { sid, number, floor } = session;
         let ahead = self.find(sid);
-        // mutant: nodedup
-        // mutant: nodedup-uncommitted
         let pending = ahead.and_then(|u| u.pending.iter().find(|(n, _)| *n == number));
+        let pending = pending.filter(|_| !mutants::on(Mutant::NoDedupePending));
         if let Some((_, seq)) = pending {
             return Recall::Pending(*seq);
         }
         let remembered = sessions.find(sid);
-        // mutant: gcspec
         let is_there = ahead.and_then(|u| u.turned).map(|(_, opened)| opened);
+        let is_there = is_there.filter(|opened| *opened || !mutants::on(Mutant::CloseUnseen));
         if !is_there.unwrap_or(remembered.is_some()) {
-            // mutant: sessany
-            // mutant: sessretry
-            return match opens && number == 1 {
+            let may_open = number == 1 || mutants::on(Mutant::OpenAny);
+            return match (opens && may_open) || mutants::on(Mutant::OpenAlways) {
                 true => Recall::Execute { opens: true },
                 false => Recall::SessionUnknown,
             };
@@ -417,18 +416,26 @@ impl Replica {
 
     /// S1e: closing is an entry, in the order of the operations.
     fn close_session(&mut self, sid: u128) {
-        // mutant: gcunlogged
+        if mutants::on(Mutant::CloseUnlogged) {
+            let (ecfg, seq, effect) = (self.cfg, self.commit, Effect::Close { sid });
+            let (session, outcome) = (Session::default(), Outcome::Done);
+            return self.sessions.apply(&EntryRef { ecfg, seq, session, effect, outcome });
+        }
         self.append(None, Session::default(), Effect::Close { sid }, Outcome::Done);
     }
 
     /// What is known of a mutation.
     pub(super) fn recall(&self, request: &Request<'_>) -> Recall {
         let Some(lead) = &self.lead else { return Recall::Execute { opens: false } };
-        if request.session.is_none() {
+        if request.session.is_none() || mutants::on(Mutant::NoDedupe) {
             return Recall::Execute { opens: false };
         }
         // S1b: the first message of number 1 opens, and nothing else, whatever the sender says.
-        let opens = request.opens && request.attempt == 0;
+        let opens = match () {
+            () if mutants::on(Mutant::OpenAny) => request.attempt == 0,
+            () if mutants::on(Mutant::OpenRetry) => request.session.number == 1,
+            () => request.opens && request.attempt == 0,
+        };
         lead.ahead.recall(&self.sessions, request.session, opens)
     }
 
@@ -442,12 +449,12 @@ impl Replica {
                 lead.attach(seq, caller, outcome, out);
             }
             // S2': to tell it again is to acknowledge it again, which takes as many copies.
-            // mutant: s2nohold
-            Recall::Recorded(outcome) if writable => out.reply(caller, &reply_of(outcome)),
+            Recall::Recorded(outcome) if writable || mutants::on(Mutant::RecordOfOne) => {
+                out.reply(caller, &reply_of(outcome))
+            }
             Recall::Recorded(outcome) => lead.attach(commit, caller, outcome, out),
             // Nobody waits for this answer, but whoever carried the message counts it.
             Recall::Past => out.reply(caller, &Reply::Unknown),
-            // mutant: sessvarb
             Recall::SessionUnknown => out.reply(caller, &Reply::SessionUnknown),
             Recall::Crowded => out.reply(caller, &Reply::Busy),
             Recall::Execute { .. } => debug_assert!(false, "there is nothing to be reminded of"),

@@ -231,7 +231,6 @@ impl Replica {
         if self.lead.as_ref().is_some_and(|lead| lead.goal.is_draining()) {
             return self.hold(at, caller, request, out);
         }
-        // mutant: minnohold
         if let Some(refusal) = self.refusal(at, &request.op) {
             return out.reply(caller, &refusal);
         }
@@ -240,6 +239,9 @@ impl Replica {
         }
         let mut digits = Vec::new();
         let (effect, outcome) = self.evaluate(at, &request.op, &mut digits);
+        if mutants::on(Mutant::FailureUnlogged) && effect == Effect::None {
+            return out.reply(caller, &super::session::reply_of(outcome));
+        }
         self.append(Some(caller), request.session, effect, outcome);
         if self.lead.as_ref().is_some_and(|lead| lead.commits_alone()) {
             self.advance(at, out);
