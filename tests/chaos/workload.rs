@@ -174,12 +174,13 @@ impl Workload {
                 };
                 let Answer { called, answered, outcome } = answer;
                 records.push(Record { key: id, client, request, called, answered, outcome });
-                match (request, outcome) {
-                    (_, Outcome::Read(value)) => drop(seen.insert(slot, (id, value))),
-                    (Request::Put(value), Outcome::Stored) => {
-                        drop(seen.insert(slot, (id, Some(value))))
-                    }
-                    _ => {}
+                let now = match (request, outcome) {
+                    (_, Outcome::Read(value)) => Some(value),
+                    (Request::Put(value), Outcome::Stored) => Some(Some(value)),
+                    _ => None,
+                };
+                if let Some(value) = now {
+                    seen.insert(slot, (id, value));
                 }
                 std::thread::sleep(pace.saturating_sub(begun.elapsed()).max(SMALLEST_PAUSE));
             }
