@@ -124,6 +124,9 @@ fn settle(ring: &mut Ring) {
 fn next_command(map: &RingMap) -> Option<(MemberId, Command)> {
     map.parts.iter().enumerate().find_map(|(at, part)| {
         let (pid, cfg) = (PartitionId(at as u32), part.cfg);
+        if part.state == PartState::Lost {
+            return None; // Its primary is gone.
+        }
         let command = if let Some((mid, lid)) = part.learners.first().copied() {
             Command::AddInSync { pid, cfg, mid, lid }
         } else if !part.goal.is_subset_of(&part.isr) {
