@@ -10,7 +10,6 @@
 //! their [`Transport`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,19 +25,30 @@ use crate::wire::{Op, Reply};
 const WINDOW: usize = 2048;
 
 /// Locks over the sessions of one handle, so that its threads rarely meet.
-const SESSION_LOCKS: usize = 16;
+const SESSION_LOCKS: usize = 64;
 /// How soon a parked operation looks again although nothing of its batch has ended.
 const PARKED_FOR: Duration = Duration::from_micros(500);
 /// How soon somebody without a ring looks whether there is one.
 const NO_RING_FOR: Duration = Duration::from_millis(10);
 
 /// The sessions of one handle.
+pub(super) struct Sessions([Shelf; SESSION_LOCKS]);
+
+/// The sessions under one lock. A cache line for each: two threads that take two locks would
+/// otherwise wait for each other.
 #[derive(Default)]
-pub(super) struct Sessions([Mutex<ClientSessions>; SESSION_LOCKS]);
+#[repr(align(64))]
+struct Shelf(Mutex<ClientSessions>);
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Shelf::default()))
+    }
+}
 
 impl Sessions {
     fn at(&self, pid: PartitionId) -> &Mutex<ClientSessions> {
-        &self.0[pid.0 as usize % SESSION_LOCKS]
+        &self.0[pid.0 as usize % SESSION_LOCKS].0
     }
 
     /// Gives back the number that an attempt has no more use for, if there is one.
@@ -71,9 +81,6 @@ pub(super) trait Transport {
 
     /// The partition that an operation is about; `None` if there is no ring to ask.
     fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId>;
-
-    /// The sessions of the handle.
-    fn sessions(&self) -> Arc<Sessions>;
 
     /// Sends what was submitted and reports what came, waiting until `until` at the latest.
     fn wait(&mut self, until: Nanos, report: &mut dyn FnMut(usize, Event<'_>)) -> Result<()>;
@@ -109,15 +116,17 @@ struct Later {
 
 /// Drives `ops` until each is answered or `until` has passed. `done` is called exactly once for
 /// each operation, with its index. An `Err` of the whole means that the handle is closed or the
-/// call was interrupted; `done` was then not called for the rest.
+/// call was interrupted; `done` was then not called for the rest. `sessions` are those of the
+/// handle that the transport belongs to.
 pub(super) fn drive(
     transport: &mut dyn Transport,
+    sessions: &Sessions,
     ops: &[Op<'_>],
     until: Nanos,
     rng: &mut Rng,
     done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
 ) -> Result<()> {
-    let mut batch = Batch::new(transport.sessions(), ops, until);
+    let mut batch = Batch::new(sessions, ops, until);
     let result = batch.run(transport, rng, done);
     transport.abandon();
     batch.give_up();
@@ -132,7 +141,7 @@ pub(super) fn drive(
 /// - An operation is `Waiting` exactly if its tag is in `fresh`, in `later` or in `parked`.
 /// - No queue of `parked` is empty; `parked_count` is the length of all together.
 struct Batch<'o> {
-    sessions: Arc<Sessions>,
+    sessions: &'o Sessions,
     ops: &'o [Op<'o>],
     pending: Vec<Pending>,
     until: Nanos,
@@ -147,7 +156,7 @@ struct Batch<'o> {
 }
 
 impl<'o> Batch<'o> {
-    fn new(sessions: Arc<Sessions>, ops: &'o [Op<'o>], until: Nanos) -> Self {
+    fn new(sessions: &'o Sessions, ops: &'o [Op<'o>], until: Nanos) -> Self {
         let start = |op| Pending { attempt: Attempt::new(op), state: State::Waiting };
         Self {
             sessions,

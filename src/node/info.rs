@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ask::{Answer, Asker, unexpected};
 use super::config::{Lookup, Progress, ReadOptions};
-use super::drive::{Event, Sessions, Transport, drive, refusal};
+use super::drive::{Event, Transport, drive, refusal};
 use super::report::{Health, Location, MemberInfo, NodeRef, RingInfo};
 use super::source::{Source, next_rng};
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
@@ -270,7 +270,7 @@ pub(super) fn locate(source: &Source, key: &[u8], options: &ReadOptions) -> Resu
     let mut way = source.way(asked_by, until)?;
     let mut recorder = Recorder { inner: way.transport(), hints: Vec::new() };
     let mut found: Result<MemberId> = Err(Status::Internal.into());
-    drive(&mut recorder, &[op], until, &mut next_rng(), &mut |_, result| {
+    drive(&mut recorder, source.sessions(), &[op], until, &mut next_rng(), &mut |_, result| {
         found = result.and_then(|reply| match reply {
             Reply::Here(mid) => Ok(*mid),
             other => Err(refusal(other).unwrap_or_else(|| Status::Protocol.into())),
@@ -312,10 +312,6 @@ impl Transport for Recorder<'_> {
 
     fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
         self.inner.partition(op)
-    }
-
-    fn sessions(&self) -> Arc<Sessions> {
-        self.inner.sessions()
     }
 
     fn wait(&mut self, until: Nanos, report: &mut dyn FnMut(usize, Event<'_>)) -> Result<()> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::ask::{Greeting, greeting};
 use super::config::Lookup;
-use super::drive::{Event, Sessions, Transport};
+use super::drive::{Event, Transport};
 use super::interrupt::SLICE;
 use super::remote::Inner;
 use crate::base::limits::{CONNECT_TIMEOUT_MS, FRAME_BYTES_MAX};
@@ -257,10 +257,6 @@ impl Transport for Session<'_> {
 
     fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
         partition_of(&self.map, op)
-    }
-
-    fn sessions(&self) -> Arc<Sessions> {
-        self.client.sessions()
     }
 
     fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, hint: Option<MemberId>) -> Ver {

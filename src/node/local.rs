@@ -156,6 +156,11 @@ impl Node {
         Some(self.0.shared.membership()?.me)
     }
 
+    /// The sessions of all threads.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.0.shared.sessions
+    }
+
     /// How operations of the calling thread travel.
     pub(super) fn transport(&self, lookup: Lookup) -> LocalTransport {
         LocalTransport {
@@ -320,10 +325,6 @@ impl Transport for LocalTransport {
     fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
         self.member = self.shared.membership();
         Some(self.member.as_ref()?.hasher.partition(op.key()?))
-    }
-
-    fn sessions(&self) -> Arc<Sessions> {
-        Arc::clone(&self.shared.sessions)
     }
 
     fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, _: Option<MemberId>) -> Ver {

@@ -47,7 +47,7 @@ pub(super) struct Inner {
     /// Those who wait for nothing but time wait here, so that closing wakes them.
     resting: (Mutex<()>, Condvar),
     scout: Mutex<Scout>,
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
 }
 
 /// Who fetches maps.
@@ -77,7 +77,7 @@ impl Client {
                         closed: AtomicBool::new(false),
                         resting: Default::default(),
                         scout: Mutex::new(Scout { asker, turn: 0, shunned: Vec::new() }),
-                        sessions: Arc::default(),
+                        sessions: Sessions::default(),
                         seeds,
                     };
                     return Ok(Client(Arc::new(inner)));
@@ -127,6 +127,11 @@ impl Client {
         self.0.adopt(Arc::clone(map));
     }
 
+    /// The sessions of all threads.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
     /// What a call drives its operations with, until the moment at the latest.
     pub(super) fn session(&self, lookup: Lookup, until: Nanos) -> Result<Session<'_>> {
         self.check_open()?;
@@ -145,11 +150,6 @@ impl Inner {
 
     pub(super) fn map(&self) -> Arc<RingMap> {
         Arc::clone(&self.map.read())
-    }
-
-    /// The sessions of all threads.
-    pub(super) fn sessions(&self) -> Arc<Sessions> {
-        Arc::clone(&self.sessions)
     }
 
     /// Which ring.

@@ -188,7 +188,7 @@ pub(super) struct Shared {
     pub(super) calls: Calls,
     pub(super) routes: Routes,
     /// Sessions of the calls from inside of this process.
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) sessions: Sessions,
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
     memory_bytes: AtomicI64,
@@ -209,7 +209,7 @@ impl Shared {
             targets: RwLock::default(),
             calls: Calls::default(),
             routes: Routes::default(),
-            sessions: Arc::default(),
+            sessions: Sessions::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
             memory_bytes: AtomicI64::new(0),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::config::Lookup;
-use super::drive::{Transport, drive};
+use super::drive::{Sessions, Transport, drive};
 use super::lane::Session;
 use super::local::{LocalTransport, Node};
 use super::remote::Client;
@@ -101,7 +101,16 @@ impl Source {
         ops: &[Op<'_>],
         done: &mut dyn FnMut(usize, Result<&Reply<'_>>),
     ) -> Result<()> {
-        drive(self.way(lookup, until)?.transport(), ops, until, &mut next_rng(), done)
+        let mut way = self.way(lookup, until)?;
+        drive(way.transport(), self.sessions(), ops, until, &mut next_rng(), done)
+    }
+
+    /// The sessions that all calls of the handle share.
+    pub(super) fn sessions(&self) -> &Sessions {
+        match self {
+            Source::Node(node) => node.sessions(),
+            Source::Client(client) => client.sessions(),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ fn run(node: &Node, ops: &[Op<'_>]) -> Vec<Result<Option<Vec<u8>>>> {
     let mut rng = Rng::new(1);
     let mut transport = node.transport(Lookup::Direct);
     let until = crate::net::sys::boottime() + Duration::from_secs(5);
-    drive(&mut transport, ops, until, &mut rng, &mut |at, result| {
+    drive(&mut transport, node.sessions(), ops, until, &mut rng, &mut |at, result| {
         results[at] = result.and_then(|reply| match refusal(reply) {
             Some(error) => Err(error),
             None => Ok(value_of(reply)),

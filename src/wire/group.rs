@@ -52,7 +52,8 @@ pub enum GroupMsg {
         term: Term,
         /// Whether the follower's log agrees at `prev`.
         accepted: bool,
-        /// The question's `prev`, by which an overtaken answer is known.
+        /// The question's `prev`, by which an overtaken answer is known; zero if the question was
+        /// of an older term.
         prev: LogIndex,
         /// Accepted: the logs agree up to here. Refused: they may agree here.
         index: LogIndex,

@@ -192,6 +192,13 @@ impl Cluster {
         holders.iter().filter_map(|node| index(&node.name)).collect()
     }
 
+    /// The nodes of the coordinator's group.
+    pub fn voters(&self) -> Vec<usize> {
+        let info = self.admin.info().expect("the ring is whole");
+        let voters = info.members.iter().filter(|member| member.coordinator);
+        voters.filter_map(|member| index(&member.node.name)).collect()
+    }
+
     /// The node that leads the coordinator's group.
     pub fn leader(&mut self) -> Option<usize> {
         self.look_for_leader();

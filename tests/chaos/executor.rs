@@ -23,6 +23,11 @@ pub struct Answer {
 /// Executes one operation at a time. `None` if the client is no more.
 pub trait Executor: Send {
     fn execute(&mut self, key: &str, request: Request) -> Option<Answer>;
+
+    /// Whether it can ask for that.
+    fn knows(&self, _request: Request) -> bool {
+        true
+    }
 }
 
 /// Where clients begin, and when they give up.
@@ -60,6 +65,17 @@ impl Executor for InProcess {
                 result => result.map(|()| Outcome::Condition(true)),
             },
             Request::Delete => self.0.delete(key, &WriteOptions::default()).map(Outcome::Condition),
+            Request::Cas(expected, value) => {
+                let expected = expected.map(|value| value.to_string().into_bytes());
+                let value = value.to_string().into_bytes();
+                let options = WriteOptions::default();
+                let swapped = self.0.cas(key, expected.as_deref(), &value, &options);
+                swapped.map(Outcome::Condition)
+            }
+            Request::Incr(delta) => {
+                let sum = self.0.incr(key, delta as i64, &WriteOptions::default());
+                sum.map(|sum| Outcome::Sum(u64::try_from(sum).unwrap_or(u64::MAX)))
+            }
         };
         let answered = boottime().0;
         let outcome = result.unwrap_or_else(|error| Outcome::error(error.status()));
@@ -114,12 +130,20 @@ impl Spawned {
 }
 
 impl Executor for Spawned {
+    /// C and Python have no cas and incr yet.
+    fn knows(&self, request: Request) -> bool {
+        !matches!(request, Request::Cas(..) | Request::Incr(_))
+    }
+
     fn execute(&mut self, key: &str, request: Request) -> Option<Answer> {
         let line = match request {
             Request::Get => format!("get {key}\n"),
             Request::Put(value) => format!("put {key} {value}\n"),
             Request::PutIfAbsent(value) => format!("new {key} {value}\n"),
             Request::Delete => format!("del {key}\n"),
+            Request::Cas(None, value) => format!("cas {key} {value} -\n"),
+            Request::Cas(Some(expected), value) => format!("cas {key} {value} {expected}\n"),
+            Request::Incr(delta) => format!("add {key} {delta}\n"),
         };
         self.input.write_all(line.as_bytes()).ok()?;
         let begun = self.words()?;
@@ -133,7 +157,10 @@ impl Executor for Spawned {
             (_, Request::Get) if ended[2] == "-" => Outcome::Read(None),
             (_, Request::Get) => Outcome::Read(Some(value_of(&ended[2]))),
             (_, Request::Put(_)) => Outcome::Stored,
-            (_, Request::PutIfAbsent(_) | Request::Delete) => Outcome::Condition(ended[2] == "1"),
+            (_, Request::Incr(_)) => Outcome::Sum(value_of(&ended[2])),
+            (_, Request::PutIfAbsent(_) | Request::Delete | Request::Cas(..)) => {
+                Outcome::Condition(ended[2] == "1")
+            }
         };
         Some(Answer { called: number(&begun, 1), answered: number(&ended, 1), outcome })
     }

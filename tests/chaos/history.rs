@@ -14,6 +14,13 @@ pub struct KeyId {
     pub number: u64,
 }
 
+impl KeyId {
+    /// Every so many keys are only added to: their values are sums, not unique numbers.
+    pub fn is_counter(self) -> bool {
+        self.number.is_multiple_of(4)
+    }
+}
+
 /// What was asked for. Values are unique, so numbers stand for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -21,6 +28,10 @@ pub enum Request {
     Put(u64),
     PutIfAbsent(u64),
     Delete,
+    /// Put the second if the first is there.
+    Cas(Option<u64>, u64),
+    /// Only on keys that are counters, and nothing else but reads there.
+    Incr(u64),
 }
 
 /// What came of it.
@@ -30,8 +41,11 @@ pub enum Outcome {
     Read(Option<u64>),
     /// Stored.
     Stored,
-    /// Whether the condition held: there was no value to keep, there was one to delete.
+    /// Whether the condition held: there was no value to keep, there was one to delete, it was the
+    /// expected one.
     Condition(bool),
+    /// The counter after the addition.
+    Sum(u64),
     /// Certainly not executed.
     Failed(Status),
     /// Executed, or not, or still to be executed.
@@ -87,6 +101,12 @@ impl Record {
             (Request::PutIfAbsent(value), _) => Action::PutIfAbsent(value, None),
             (Request::Delete, Outcome::Condition(held)) => Action::Delete(Some(held)),
             (Request::Delete, _) => Action::Delete(None),
+            (Request::Cas(expected, value), Outcome::Condition(held)) => {
+                Action::Cas(expected, value, Some(held))
+            }
+            (Request::Cas(expected, value), _) => Action::Cas(expected, value, None),
+            (Request::Incr(delta), Outcome::Sum(sum)) => Action::Incr(delta, Some(sum)),
+            (Request::Incr(delta), _) => Action::Incr(delta, None),
         };
         let answered = (!unknown).then_some(self.answered);
         Some(Operation { called: self.called, answered, action })

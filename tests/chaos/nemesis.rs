@@ -264,9 +264,13 @@ impl Nemesis<'_> {
             }
             Err(error) => return Err(format!("an undisturbed change failed: {error}")),
         }
-        // A change that failed may have been made all the same, and one that was made may be undone
-        // by a crash: who dies while he is being dropped comes back by joining.
-        let expected = if victim.is_some() { Place::Either } else { Place::of(add) };
+        // A change that failed may have been made all the same; and who dies of it comes back by
+        // joining, whatever was meant to become of it.
+        let expected = match victim {
+            None => Place::of(add),
+            Some((victim, _)) if victim == node => Place::Member,
+            Some(_) => Place::Either,
+        };
         self.cluster.expect(node, expected);
         self.cluster.settle()?;
         let is_member = self.cluster.is_member(node);

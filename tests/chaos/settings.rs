@@ -106,7 +106,9 @@ impl Settings {
                 ..long
             },
             Mode::Idle => Settings { time: Duration::from_secs(600), ..long },
-            Mode::Storm | Mode::Cables | Mode::Double | Mode::Loss => long,
+            // Three of five nodes would be the majority of the coordinator's group.
+            Mode::Loss => Settings { nodes: 7, ..long },
+            Mode::Storm | Mode::Cables | Mode::Double => long,
         }
     }
 

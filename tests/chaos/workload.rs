@@ -115,17 +115,15 @@ impl Workload {
                 _ => (1, Box::new(Spawned::c(contact, janitor))),
             };
             counts[kind] += 1;
-            workload.spawn(settings, client, executor, |rng, slots, value| {
-                (rng.below(slots as u64) as usize, any_request(rng, value))
-            });
+            workload.spawn(settings, client, executor, None, Errand::Any);
         }
         for slot in 0..settings.slots {
             let ring = contact.ring();
             let (writer, reader) = (100 + 2 * slot, 101 + 2 * slot);
             let probe = Box::new(InProcess(ring.clone()));
-            workload.spawn(settings, writer, probe, move |_, _, value| (slot, Request::Put(value)));
+            workload.spawn(settings, writer, probe, Some(slot), Errand::Write);
             let probe = Box::new(InProcess(ring));
-            workload.spawn(settings, reader, probe, move |_, _, _| (slot, Request::Get));
+            workload.spawn(settings, reader, probe, Some(slot), Errand::Read);
         }
         let without = if python.is_none() { " (no package to import: none in Python)" } else { "" };
         let [rust, c, in_python] = counts;
@@ -142,7 +140,8 @@ impl Workload {
         settings: &Settings,
         client: usize,
         mut executor: Box<dyn Executor>,
-        next: impl Fn(&mut Rng, usize, u64) -> (usize, Request) + Send + 'static,
+        slot: Option<usize>,
+        errand: Errand,
     ) {
         let (slots, stop) = (Arc::clone(&self.slots), Arc::clone(&self.stop));
         let mut rng = settings.rng(1000 + client as u64);
@@ -150,11 +149,21 @@ impl Workload {
         let work = move || {
             let mut records = Vec::new();
             let mut value = (client as u64) << 32;
+            // What it saw last in each slot.
+            let mut seen: BTreeMap<usize, (KeyId, Option<u64>)> = BTreeMap::new();
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 value += 1;
-                let (slot, request) = next(&mut rng, slots.count(), value);
+                let slot = slot.unwrap_or_else(|| rng.below(slots.count() as u64) as usize);
                 let (id, key) = slots.take(slot);
+                let request = match id.is_counter() {
+                    true => errand.on_counter(&mut rng),
+                    false => {
+                        let last = seen.get(&slot).filter(|(key, _)| *key == id);
+                        errand.on_value(&mut rng, value, last.and_then(|(_, value)| *value))
+                    }
+                };
+                let request = if executor.knows(request) { request } else { Request::Get };
                 let called = boottime().0;
                 let Some(answer) = executor.execute(&key, request) else {
                     // What it was at may have been done: a status that no fault excuses says so.
@@ -165,6 +174,14 @@ impl Workload {
                 };
                 let Answer { called, answered, outcome } = answer;
                 records.push(Record { key: id, client, request, called, answered, outcome });
+                let now = match (request, outcome) {
+                    (_, Outcome::Read(value)) => Some(value),
+                    (Request::Put(value), Outcome::Stored) => Some(Some(value)),
+                    _ => None,
+                };
+                if let Some(value) = now {
+                    seen.insert(slot, (id, value));
+                }
                 std::thread::sleep(pace.saturating_sub(begun.elapsed()).max(SMALLEST_PAUSE));
             }
             records
@@ -197,11 +214,31 @@ impl Drop for Workload {
 /// A client that is refused at once, again and again, must not take the machine from the nodes.
 const SMALLEST_PAUSE: Duration = Duration::from_millis(1);
 
-fn any_request(rng: &mut Rng, value: u64) -> Request {
-    match rng.below(100) {
-        0..40 => Request::Get,
-        40..70 => Request::Put(value),
-        70..85 => Request::PutIfAbsent(value),
-        _ => Request::Delete,
+/// What a client is there for.
+#[derive(Clone, Copy)]
+enum Errand {
+    Read,
+    Write,
+    /// Everything.
+    Any,
+}
+
+impl Errand {
+    /// `seen` is the value that the client saw last; it may be an old one.
+    fn on_value(self, rng: &mut Rng, value: u64, seen: Option<u64>) -> Request {
+        match (self, rng.below(100)) {
+            (Errand::Read, _) | (Errand::Any, 0..35) => Request::Get,
+            (Errand::Write, _) | (Errand::Any, 35..60) => Request::Put(value),
+            (Errand::Any, 60..72) => Request::PutIfAbsent(value),
+            (Errand::Any, 72..84) => Request::Cas(seen, value),
+            (Errand::Any, _) => Request::Delete,
+        }
+    }
+
+    fn on_counter(self, rng: &mut Rng) -> Request {
+        match (self, rng.below(100)) {
+            (Errand::Read, _) | (Errand::Any, 0..40) => Request::Get,
+            _ => Request::Incr(rng.range(1, 3)),
+        }
     }
 }

@@ -12,6 +12,9 @@ const SEEDS_DEFAULT: u64 = 200;
 /// The same of storms.
 const STORMS_DEFAULT: u64 = 1000;
 
+/// Seeds that failed once: 18630 a late answer to a message of an older term.
+const REGRESSIONS: [u64; 1] = [18_630];
+
 /// Says how to replay a violation, and fails.
 fn report(seed: u64, outcome: &Outcome) {
     if let Some(why) = &outcome.violation {
@@ -98,6 +101,13 @@ fn one_seed() {
 fn directed_histories() {
     for (name, test) in directed::ALL {
         test().unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+#[test]
+fn seeds_that_failed_once() {
+    for seed in REGRESSIONS {
+        report(seed, &World::run(seed, false));
     }
 }
 

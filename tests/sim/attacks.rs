@@ -136,8 +136,8 @@ impl World {
         }
     }
 
-    /// {a primary is replaced and does not hear of it; its heir serves, and is replaced in turn: the
-    /// first one hears of that and says goodbye, although the heir may still be read from}
+    /// {a primary is replaced and does not hear of it; its heir serves, and is replaced in turn:
+    /// the first one hears of that and says goodbye, although the heir may still be read from}
     fn late_farewell(&mut self, pid: PartitionId, primary: MemberId) {
         if self.decider() == Some(primary) {
             return;

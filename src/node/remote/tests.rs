@@ -187,7 +187,14 @@ fn run(client: &Client, lookup: Lookup, op: Op<'_>, timeout: Duration) -> Outcom
             other => panic!("not expected here: {other:?}"),
         }));
     };
-    let driven = drive(&mut session, &[op], until, &mut crate::base::Rng::new(1), &mut done);
+    let driven = drive(
+        &mut session,
+        client.sessions(),
+        &[op],
+        until,
+        &mut crate::base::Rng::new(1),
+        &mut done,
+    );
     driven.map_err(|error| error.status())?;
     outcome.unwrap()
 }
@@ -306,7 +313,8 @@ fn a_batch_waits_for_the_first_answer_of_its_session() {
     let mut answered = 0;
     let mut done = |_, result: Result<&Reply<'_>>| answered += usize::from(result.is_ok());
     let until = boottime() + PATIENCE;
-    drive(&mut session, &ops, until, &mut crate::base::Rng::new(1), &mut done).unwrap();
+    drive(&mut session, client.sessions(), &ops, until, &mut crate::base::Rng::new(1), &mut done)
+        .unwrap();
     assert_eq!(answered, 300);
     let heard = heard.lock();
     assert!(heard.iter().map(|(_, _, session)| session.number).eq(1..=300));
@@ -461,7 +469,7 @@ fn much_is_sent_before_the_first_answer_and_large_values_wait_for_room() {
             assert_eq!(result.unwrap(), &Reply::Done);
             done += 1;
         };
-        drive(&mut session, &ops, until, &mut rng, &mut on_done).unwrap();
+        drive(&mut session, client.sessions(), &ops, until, &mut rng, &mut on_done).unwrap();
         assert_eq!(done, count);
     }
     assert_eq!(fakes.requests(0), 5200);

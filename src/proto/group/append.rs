@@ -128,8 +128,9 @@ impl Group {
     ) {
         let (prev, prev_term) = prev;
         if term < self.kept.term {
-            let (term, index) = (self.kept.term, LogIndex::ZERO);
-            let reply = GroupMsg::AppendReply { term, accepted: false, prev, index };
+            // Not about `prev`: its sender may lead this very term by now, with another log.
+            let (term, none) = (self.kept.term, LogIndex::ZERO);
+            let reply = GroupMsg::AppendReply { term, accepted: false, prev: none, index: none };
             return self.send(from, reply);
         }
         let is_rival = term == self.kept.term && self.leader.is_some_and(|leader| leader != from);

@@ -240,6 +240,39 @@ fn a_rival_is_not_listened_to_and_counted() {
 }
 
 #[test]
+fn a_refusal_of_an_old_term_says_nothing_about_this_one() {
+    let mut groups = led(3);
+    for number in 0..5 {
+        assert!(groups[0].propose(vec![number], false));
+    }
+    let late = groups[0].take_messages().pop().unwrap().1; // Behind entries that get lost.
+    let GroupMsg::Append { prev, entries, .. } = &late else { panic!("{late:?}") };
+    assert!(*prev == LogIndex(1) && entries.len() == 5);
+    ticks(&mut groups[0], 3);
+    let late = groups[0].take_messages().pop().unwrap().1;
+    // 2 leads the next term, in which 1's entries are cut off; then 1 leads again.
+    for (leader, follower) in [(1, 2), (0, 2)] {
+        groups.iter_mut().for_each(|group| ticks(group, GROUP_ELECTION_TICKS));
+        let _ = groups.iter_mut().map(Group::take_messages).count();
+        while !groups[leader].is_ready() {
+            ticks(&mut groups[leader], 1);
+            exchange(&mut groups, &[leader as u64 + 1, follower as u64 + 1]);
+        }
+        exchange(&mut groups, &[1, 2, 3]);
+        ticks(&mut groups[leader], 3);
+        exchange(&mut groups, &[1, 2, 3]);
+    }
+    assert!(groups[0].log_entries() < 6, "1's log was longer when it sent that");
+    groups[2].receive(mid(1), &late);
+    let before = groups[0].clone();
+    for (_, reply) in groups[2].take_messages() {
+        groups[0].receive(mid(3), &reply);
+    }
+    assert_eq!(groups[0], before);
+    assert_eq!(groups[0].contradictions(), 0);
+}
+
+#[test]
 fn what_is_committed_is_never_cut_off() {
     let mut groups = led(3);
     assert!(groups[0].propose(vec![1], false));
