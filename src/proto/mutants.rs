@@ -96,8 +96,6 @@ pub enum Mutant {
     /// ...
     NoDedupePending,
     /// ...
-    NoDedupePromoted,
-    /// ...
     CloseUnseen,
     /// ...
     CloseUnlogged,
@@ -132,7 +130,7 @@ impl Mutant {
     ];
 
     /// Those of replication, leases and sessions.
-    pub const REPLICA: [Mutant; 41] = [
+    pub const REPLICA: [Mutant; 40] = [
         Mutant::NoShadow,
         Mutant::ShadowLease,
         Mutant::ShadowBarrier,
@@ -165,7 +163,6 @@ impl Mutant {
         Mutant::Amnesia,
         Mutant::NoDedupe,
         Mutant::NoDedupePending,
-        Mutant::NoDedupePromoted,
         Mutant::CloseUnseen,
         Mutant::CloseUnlogged,
         Mutant::OpenAny,
@@ -222,7 +219,6 @@ impl Mutant {
             Mutant::Amnesia => "amnesia",
             Mutant::NoDedupe => "no dedupe",
             Mutant::NoDedupePending => "no dedupe of the pending",
-            Mutant::NoDedupePromoted => "no dedupe at promotion",
             Mutant::CloseUnseen => "close unseen",
             Mutant::CloseUnlogged => "close unlogged",
             Mutant::OpenAny => "any number opens",
@@ -292,7 +288,6 @@ impl Mutant {
             Mutant::Amnesia => "B2: who lost its memory is another member",
             Mutant::NoDedupe => "S2: what was executed is not executed again",
             Mutant::NoDedupePending => "S2: what is in the log is not executed again",
-            Mutant::NoDedupePromoted => "S2: a new primary knows the operations of its log",
             Mutant::CloseUnseen => "S1d: a session whose end is in the log is not there",
             Mutant::CloseUnlogged => "S1e: the end of a session is an entry of the log",
             Mutant::OpenAny => "S1c: only number 1 opens a session",

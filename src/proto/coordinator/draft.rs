@@ -248,7 +248,7 @@ impl Draft {
         voters.extend(rest.iter().filter(|mid| state(mid) == Some(MemberState::Away)));
         let size = self.map.members.values().filter(|m| m.state != MemberState::Leaving).count();
         // Two or four voters survive no more failures than one or three.
-        let wanted = size.min(voters.len()).min(VOTERS_MAX).max(1);
+        let wanted = size.min(voters.len()).clamp(1, VOTERS_MAX);
         voters.truncate(wanted - usize::from(wanted.is_multiple_of(2)));
         let same = |voters: &[MemberId]| voters.iter().copied().collect::<BTreeSet<_>>();
         // Whoever goes stays as long as there is nobody to take over.

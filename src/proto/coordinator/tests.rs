@@ -123,6 +123,9 @@ fn settle(ring: &mut Ring) {
 
 fn next_command(map: &RingMap) -> Option<(MemberId, Command)> {
     map.parts.iter().enumerate().find_map(|(at, part)| {
+        if part.state == PartState::Lost {
+            return None; // Its primary is dead.
+        }
         let (pid, cfg) = (PartitionId(at as u32), part.cfg);
         if part.state == PartState::Lost {
             return None; // Its primary is gone.

@@ -521,9 +521,7 @@ impl super::Replica {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);
             }
-            if !mutants::on(Mutant::NoDedupePromoted) {
-                lead.ahead.note(&self.sessions, &entry);
-            }
+            lead.ahead.note(&self.sessions, &entry);
         }
     }
 
