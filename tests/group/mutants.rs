@@ -13,7 +13,15 @@ use crate::world::World;
 use crate::{directed, number, storm};
 
 /// Seeds of each simulator, after which a rule counts as unguarded by it.
-const SEEDS_DEFAULT: u64 = 20_000;
+const SEEDS_DEFAULT: u64 = 10_000;
+/// Rules of the owner, and of seals: storms have neither.
+const NOT_IN_STORMS: [Mutant; 5] = [
+    Mutant::GroupFirstSeal,
+    Mutant::GroupBaseAtSeal,
+    Mutant::GroupCfgTag,
+    Mutant::GroupDraft,
+    Mutant::GroupSkip,
+];
 
 #[test]
 fn mutants_are_noticed() {
@@ -33,7 +41,8 @@ fn mutants_are_noticed() {
         activate(Some(mutant));
         let directed = directed::ALL.iter().find(|(_, test)| !passes(test));
         let day = first_seed(seeds, |seed| World::run(seed, false).violation.is_none());
-        let storm = first_seed(seeds, |seed| passes(|| storm::run(seed)));
+        let storm = (!NOT_IN_STORMS.contains(&mutant))
+            .then(|| first_seed(seeds, |seed| passes(|| storm::run(seed))));
         let why = day.and_then(|seed| World::run(seed, false).violation);
         activate(None);
         set_hook(hook);
@@ -48,10 +57,10 @@ fn mutants_are_noticed() {
             mutant.rule(),
             directed.map_or("-", |(name, _)| *name),
             shown(day),
-            shown(storm),
+            storm.map_or("-".into(), shown),
             why
         );
-        if day.is_none() && storm.is_none() {
+        if day.or(storm.flatten()).is_none() {
             survivors.push(mutant.name());
         }
     }

@@ -253,7 +253,7 @@ fn a_refusal_of_an_old_term_says_nothing_about_this_one() {
     // 2 leads the next term, in which 1's entries are cut off; then 1 leads again.
     for (leader, follower) in [(1, 2), (0, 2)] {
         groups.iter_mut().for_each(|group| ticks(group, GROUP_ELECTION_TICKS));
-        let _ = groups.iter_mut().map(Group::take_messages).count();
+        groups.iter_mut().for_each(|group| drop(group.take_messages()));
         while !groups[leader].is_ready() {
             ticks(&mut groups[leader], 1);
             exchange(&mut groups, &[leader as u64 + 1, follower as u64 + 1]);
