@@ -57,7 +57,8 @@ impl Stamp {
 
 /// The state of one operation.
 ///
-/// - A mutation has a ticket whenever a message of it may be executed.
+/// - A mutation has a ticket whenever a message of it is under way.
+/// - `spent` is there only with a ticket, until both are taken.
 /// - `open` is at most the number of messages sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
@@ -68,8 +69,8 @@ pub struct Attempt {
     /// Messages that may be executed: nobody has said that they are not.
     open: u32,
     ticket: Option<Ticket>,
-    /// A ticket that is to be given back.
-    spent: Option<(Ticket, End)>,
+    /// The ticket is to be given back, for that reason.
+    spent: Option<End>,
 }
 
 impl Attempt {
@@ -87,12 +88,12 @@ impl Attempt {
 
     /// Whether it needs a number of a session before its next message.
     pub fn needs_ticket(&self) -> bool {
-        self.is_mutation && self.ticket.is_none()
+        self.is_mutation && (self.ticket.is_none() || self.spent.is_some())
     }
 
     /// Gives it its number.
     pub fn set_ticket(&mut self, ticket: Ticket) {
-        debug_assert!(self.needs_ticket() && self.open == 0, "a number for life: {self:?}");
+        debug_assert!(self.ticket.is_none() && self.open == 0, "a number for life: {self:?}");
         self.ticket = Some(ticket);
         self.sent = 0;
     }
@@ -110,7 +111,8 @@ impl Attempt {
 
     /// A ticket to be given back, and why. Ask after each answer and each loss.
     pub fn take_spent(&mut self) -> Option<(Ticket, End)> {
-        self.spent.take()
+        let end = self.spent.take()?;
+        Some((self.ticket.take()?, end))
     }
 
     /// An answer came to its last message. `map_ver` is the version that the message was routed by.
@@ -165,12 +167,10 @@ impl Attempt {
     /// The last message was not executed and never will be.
     fn refused(&mut self) {
         self.open = self.open.saturating_sub(1);
-        let unused = self.ticket.filter(|t| self.open == 0 && t.session.number == 1);
-        if let Some(ticket) = unused {
+        if self.open == 0 && self.ticket.is_some_and(|ticket| ticket.session.number == 1) {
             // Nothing of the session was executed or ever will be, but its one opening message is
             // gone. The operation goes on in another one.
-            self.spent = Some((ticket, End::Abandoned));
-            self.ticket = None;
+            self.spent = Some(End::Abandoned);
         }
     }
 
@@ -189,9 +189,7 @@ impl Attempt {
     }
 
     fn end(&mut self, end: End, next: Next) -> Next {
-        if let Some(ticket) = self.ticket.take() {
-            self.spent = Some((ticket, end));
-        }
+        self.spent = self.ticket.map(|_| end);
         next
     }
 

@@ -119,8 +119,12 @@ impl Remembered {
 ///
 /// - It is a function of the committed entries (and of the snapshot that came before them), so
 ///   replicas with equal commit positions have equal ones (I11).
+/// - `one` is not in `table`.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
+    /// Most partitions have one client, and a node has thousands of partitions: here its session
+    /// costs neither an allocation nor a look-up in memory that is not in the cache.
+    one: Option<Remembered>,
     table: HashTable<Remembered>,
     /// Room for results beyond the first, of all sessions together.
     spilled: usize,
@@ -128,7 +132,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() + usize::from(self.one.is_some())
     }
 
     pub(super) fn clear(&mut self) {
@@ -149,18 +153,26 @@ impl Sessions {
             return;
         }
         let Session { sid, number, floor } = entry.session;
-        let (hash, outcome, seq) = (hash(sid), entry.outcome, entry.seq);
-        let found = self.table.entry(hash, |s| s.sid == sid, |s| self::hash(s.sid));
-        let mut slot = found.or_insert_with(|| Remembered::new(sid));
-        let remembered = slot.get_mut();
-        let before = remembered.others.capacity();
-        remembered.record(number, floor, outcome);
-        remembered.last = remembered.last.max(seq);
-        self.spilled = self.spilled + remembered.others.capacity() - before;
+        let (outcome, seq) = (entry.outcome, entry.seq);
+        let note = |remembered: &mut Remembered| {
+            let before = remembered.others.capacity();
+            remembered.record(number, floor, outcome);
+            remembered.last = remembered.last.max(seq);
+            (before, remembered.others.capacity())
+        };
+        let (before, after) = if self.is_empty() || self.is_the_one(sid) {
+            note(self.one.get_or_insert_with(|| Remembered::new(sid)))
+        } else {
+            let found = self.table.entry(hash(sid), |s| s.sid == sid, |s| hash(s.sid));
+            note(found.or_insert_with(|| Remembered::new(sid)).get_mut())
+        };
+        self.spilled = self.spilled + after - before;
     }
 
     fn close(&mut self, sid: u128) {
-        if let Ok(found) = self.table.find_entry(hash(sid), |s| s.sid == sid) {
+        if let Some(one) = self.one.take_if(|one| one.sid == sid) {
+            self.spilled -= one.others.capacity();
+        } else if let Ok(found) = self.table.find_entry(hash(sid), |s| s.sid == sid) {
             self.spilled -= found.get().others.capacity();
             found.remove();
         }
@@ -176,14 +188,29 @@ impl Sessions {
         new.floor = record.floor;
         new.last = record.last;
         self.spilled += new.others.capacity();
-        self.table.insert_unique(hash(record.sid), new, |s| hash(s.sid));
+        match self.is_empty() {
+            true => self.one = Some(new),
+            false => drop(self.table.insert_unique(hash(new.sid), new, |s| hash(s.sid))),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.one.is_none() && self.table.is_empty()
+    }
+
+    fn is_the_one(&self, sid: u128) -> bool {
+        self.one.as_ref().is_some_and(|one| one.sid == sid)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Remembered> {
+        self.one.iter().chain(&self.table)
     }
 
     /// All of them, in pieces of about the size of a snapshot's other pieces.
     pub(super) fn pieces(&self) -> Vec<Vec<SessionRecord>> {
         let mut pieces: Vec<Vec<SessionRecord>> = Vec::new();
         let mut bytes = usize::MAX;
-        for session in &self.table {
+        for session in self.iter() {
             let results: Vec<(u64, Outcome)> = session.results().collect();
             let size = 40 + 20 * results.len();
             if bytes.saturating_add(size) > SNAPSHOT_CHUNK_BYTES {
@@ -201,17 +228,20 @@ impl Sessions {
 
     /// Equal for equal contents, whatever the order (I11).
     pub(super) fn digest(&self) -> u64 {
-        self.table.iter().map(Remembered::digest).fold(0, u64::wrapping_add)
+        self.iter().map(Remembered::digest).fold(0, u64::wrapping_add)
     }
 
     fn find(&self, sid: u128) -> Option<&Remembered> {
+        if self.is_the_one(sid) || self.table.is_empty() {
+            return self.one.as_ref().filter(|one| one.sid == sid);
+        }
         self.table.find(hash(sid), |s| s.sid == sid)
     }
 
     /// Those that were used last, of the ones that `may_go`, least recently used first.
     fn least_recent(&self, count: usize, may_go: impl Fn(u128) -> bool) -> Vec<u128> {
         let mut all: Vec<(Seq, u128)> =
-            self.table.iter().filter(|s| may_go(s.sid)).map(|s| (s.last, s.sid)).collect();
+            self.iter().filter(|s| may_go(s.sid)).map(|s| (s.last, s.sid)).collect();
         if count < all.len() {
             all.select_nth_unstable(count);
             all.truncate(count);
@@ -395,7 +425,7 @@ impl Replica {
         };
         let opened = lead.ahead.table.iter().filter(|u| u.turned.is_some_and(|(_, o)| o));
         let opened = opened.map(|u| u.sid).filter(|sid| self.sessions.find(*sid).is_none());
-        let committed = self.sessions.table.iter().map(|s| s.sid).filter(is_there);
+        let committed = self.sessions.iter().map(|s| s.sid).filter(is_there);
         let all: Vec<u128> = committed.chain(opened).collect();
         let chosen = all.get((pick % all.len().max(1) as u64) as usize).copied();
         if let Some(sid) = chosen {
