@@ -12,7 +12,7 @@ use super::config::{Lookup, Progress, ReadOptions};
 use super::drive::{Event, Transport, drive, refusal};
 use super::report::{Health, Location, MemberInfo, NodeRef, RingInfo};
 use super::source::{Source, next_rng};
-use crate::base::{Error, MemberId, Nanos, Result, Status, Ver};
+use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::sys::boottime;
 use crate::proto::router::primary_of;
 use crate::ring::plan::{Change, PartitionSize, Plan, plan};
@@ -82,6 +82,13 @@ pub(super) fn newest_of(
     }
     source.offer(&newest);
     Ok(newest)
+}
+
+/// The partitions whose copies are all lost.
+pub(super) fn lost_partitions(source: &Source) -> Result<Vec<PartitionId>> {
+    let until = source.deadline(None).min(boottime() + PATIENCE);
+    let map = newest_map(source, &mut Asker::new(), &source.map()?, until)?;
+    Ok(super::change::lost_partitions(&map))
 }
 
 /// The members, what each holds, and what is moving.
@@ -157,7 +164,7 @@ impl Survey {
         mid: MemberId,
         stats: &'s NodeStats,
     ) -> impl Iterator<Item = (usize, PartitionSize)> + 's {
-        let own = move |(pid, keys, bytes): &(crate::base::PartitionId, u64, u64)| {
+        let own = move |(pid, keys, bytes): &(PartitionId, u64, u64)| {
             let part = self.map.part(*pid).filter(|part| part.primary == mid);
             part.map(|_| (pid.0 as usize, PartitionSize { keys: *keys, bytes: *bytes }))
         };

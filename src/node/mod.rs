@@ -28,4 +28,4 @@ pub use config::{
 };
 pub use handle::{Pair, Ring, Scan};
 pub use interrupt::with_interrupt;
-pub use report::{Health, Location, MemberInfo, NodeRef, RingInfo};
+pub use report::{Dropped, Health, Location, MemberInfo, NodeRef, RingInfo};

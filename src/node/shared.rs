@@ -185,6 +185,8 @@ pub(super) struct Shared {
     pub(super) routes: Routes,
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
+    /// Who leads the coordinator, as far as the control thread knows; 0 if nobody.
+    leader: AtomicU64,
     memory_bytes: AtomicI64,
     backlog_bytes: AtomicI64,
     /// For each worker, whether one of its replicas wants `flush` soon.
@@ -205,6 +207,7 @@ impl Shared {
             routes: Routes::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
+            leader: AtomicU64::new(0),
             memory_bytes: AtomicI64::new(0),
             backlog_bytes: AtomicI64::new(0),
             streaming,
@@ -224,6 +227,16 @@ impl Shared {
 
     pub(super) fn set_membership(&self, membership: Option<Arc<Membership>>) {
         *self.membership.write() = membership;
+    }
+
+    /// Who leads the coordinator, as far as this node knows; zero if nobody.
+    pub(super) fn leader(&self) -> MemberId {
+        MemberId(self.leader.load(Ordering::Relaxed))
+    }
+
+    /// Notes who leads; the one who did so far.
+    pub(super) fn set_leader(&self, leader: MemberId) -> MemberId {
+        MemberId(self.leader.swap(leader.0, Ordering::Relaxed))
     }
 
     /// Leaves something for the control thread. False if its queue is full.
