@@ -4,8 +4,8 @@
 //! `machine.rs` has the commands with their preconditions, checked against the draft; a command
 //! that was overtaken does nothing. Here is the planner: what the leader does by itself to bring
 //! every partition to its goal. Replicas are moved by their primaries (`replica/goal.rs`); the
-//! leader only sets goals, adds learners within a budget, finishes the departure of members that hold nothing
-//! any more, and chooses who votes.
+//! leader only sets goals, adds learners within a budget, finishes the departure of members that
+//! hold nothing any more, and chooses who votes.
 //!
 //! It has no clock: nothing that it decides depends on time.
 

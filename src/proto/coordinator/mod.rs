@@ -2,9 +2,9 @@
 //!
 //! It is a group of members, its *voters* (`RingMap::voters`): one in a small ring, three, or five.
 //! They agree on a sequence of changes by the consensus core (`proto::group`). Their leader
-//! executes commands on its [`Draft`] and proposes the difference; what is decided is applied by
-//! each voter and published by the leader. So the log holds results, not commands, and whatever is decided
-//! fits the map that was decided before.
+//! executes commands on its draft and proposes the difference; what is decided is applied by each
+//! voter and published by the leader. So the log holds results, not commands, and whatever is
+//! decided fits the map that was decided before.
 //!
 //! A change of the voters ends the group: the map that results is where the next one starts, with
 //! an empty log, at each member that the map names, as soon as that member has it, from whomever.

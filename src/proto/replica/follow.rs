@@ -78,8 +78,8 @@ impl Replica {
                     lead.on_nack(from, strm, have, &self.log);
                 }
             }
-            PeerMsg::SnapBegin { cfg, lid, strm, start, .. } => {
-                self.on_snap_begin(cfg, lid, strm, start, out);
+            PeerMsg::SnapBegin { cfg, lid, strm, start, resets, .. } => {
+                self.on_snap_begin(cfg, (lid, strm), start, resets, out);
             }
             PeerMsg::SnapChunk { strm, index, ref items, .. } => {
                 if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
@@ -199,9 +199,9 @@ impl Replica {
     fn on_snap_begin(
         &mut self,
         cfg: Cfg,
-        lid: LearnerId,
-        strm: StreamId,
+        (lid, strm): (LearnerId, StreamId),
         start: Seq,
+        resets: u32,
         out: &mut dyn Outbox,
     ) {
         let in_sync = self.part.cfg == self.cfg && self.part.isr.contains(self.me);
@@ -210,7 +210,8 @@ impl Replica {
         let unlisted = lid.0 <= self.map_ver.0 && self.part.learner(self.me) != Some(lid);
         // Streams of a partition are numbered upwards: a late one must not wipe a newer one.
         let overtaken = self.incoming.as_ref().is_some_and(|incoming| incoming.strm >= strm);
-        let is_stale = cfg < self.cfg || lid < self.lid || overtaken || unlisted;
+        let before_reset = resets < self.resets;
+        let is_stale = cfg < self.cfg || lid < self.lid || overtaken || unlisted || before_reset;
         if is_stale || in_sync || !role_fits || start > POSITION_MAX {
             return;
         }
@@ -219,6 +220,7 @@ impl Replica {
         hear_of(self.cfg, out);
         self.role = Role::Learner;
         self.lid = lid;
+        self.resets = resets;
         self.commit = start;
         self.log = super::Log::starting_at(start);
         self.incoming = Some(Box::new(Incoming::new(strm)));

@@ -73,7 +73,7 @@ impl Feed {
 
     /// Sends entries after `sent`, in as many messages as they need.
     fn send(&mut self, context: &Sending<'_>, mut force: bool, sync: bool, out: &mut dyn Outbox) {
-        let Sending { now, pid, cfg, commit, log } = *context;
+        let Sending { now, pid, cfg, commit, log, .. } = *context;
         let told = self.tell_commit && self.commit_sent < commit;
         force |= told;
         self.tell_commit = false;
@@ -136,6 +136,7 @@ pub(super) struct Sending<'a> {
     pub(super) now: Nanos,
     pub(super) pid: PartitionId,
     pub(super) cfg: Cfg,
+    pub(super) resets: u32,
     pub(super) commit: Seq,
     pub(super) log: &'a Log,
 }
@@ -325,8 +326,8 @@ impl Lead {
                 stream.begun = true;
                 let Outgoing { lid, strm, .. } = stream.outgoing;
                 let start = stream.feed.sent;
-                let Sending { pid, cfg, .. } = *context;
-                let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets: 0 };
+                let Sending { pid, cfg, resets, .. } = *context;
+                let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets };
                 out.send(stream.feed.mid, &begin);
             }
             stream.outgoing.pump(context.pid, table, context.now, out);

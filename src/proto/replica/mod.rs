@@ -110,6 +110,8 @@ pub struct Replica {
     synced_cfg: Cfg,
     complete: bool,
     lid: LearnerId,
+    /// How often the partition was reset before what I hold of it was written.
+    resets: u32,
     incoming: Option<Box<Incoming>>,
     lead: Option<Box<Lead>>,
     /// The acknowledgements that the next `flush` sends.
@@ -146,6 +148,7 @@ impl Replica {
             synced_cfg: Cfg::ZERO,
             complete: false,
             lid: LearnerId::ZERO,
+            resets: 0,
             incoming: None,
             lead: None,
             owed: Vec::new(),
@@ -201,6 +204,9 @@ impl Replica {
         let was_active = self.role == Role::Primary;
         self.cfg = part.cfg;
         self.part = part.clone();
+        if part.resets > self.resets {
+            self.begin_anew(old_cfg, out);
+        }
         if part.primary == self.me && self.complete {
             self.take_lead(at, row);
             return;
@@ -223,6 +229,16 @@ impl Replica {
         } else {
             self.forget();
         }
+    }
+
+    /// G3: all copies were lost, and an operator has the partition start again. Its first in-sync
+    /// replicas hold nothing, completely.
+    fn begin_anew(&mut self, old_cfg: Cfg, out: &mut dyn Outbox) {
+        self.step_down(old_cfg, out);
+        self.stopped = None;
+        self.forget();
+        self.resets = self.part.resets;
+        self.complete = self.part.isr.contains(self.me);
     }
 
     /// The row has the same cfg or an older one: only learners, goal and state count.
@@ -295,7 +311,8 @@ impl Replica {
         self.pursue_goal(at, out);
         if let Some(lead) = &mut self.lead {
             let (pid, cfg, commit, log) = (self.pid, self.cfg, self.commit, &self.log);
-            lead.send(&Sending { now: at.now, pid, cfg, commit, log }, &self.table, out);
+            let resets = self.resets;
+            lead.send(&Sending { now: at.now, pid, cfg, resets, commit, log }, &self.table, out);
         }
         self.move_reads_on(at, out);
     }

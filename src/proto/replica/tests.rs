@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::{Nanos, StreamId};
 use crate::proto::Caller;
-use crate::ring::ReplicaSet;
+use crate::ring::{PartState, ReplicaSet};
 use crate::wire::{Command, EntryRef, Op, Reply, Request};
 
 const ME: MemberId = MemberId(1);
@@ -428,4 +428,28 @@ fn each_sender_of_a_turn_is_answered() {
     replica.flush(at_ms(3), &mut said);
     let answered: Vec<MemberId> = said.sent.iter().map(|(to, _)| *to).collect();
     assert_eq!(answered, [MemberId(3), ME]);
+}
+
+/// G3: a partition that was reset is empty and complete, at each of its new replicas, once.
+#[test]
+fn a_lost_partition_begins_again_empty() {
+    let mut said = Said::default();
+    let mut replica = Replica::new(PID, ME, 1 << 20);
+    let lost = Part { primary: PEER, state: PartState::Lost, ..part(4, &[PEER], &[], &[ME]) };
+    adopt(&mut replica, 5, 1, &lost, &mut said);
+    get(&mut replica, 6, 1, &mut said);
+    assert_eq!(said.replies, [(1, "DataLost { resets: 0 }".to_owned())]);
+    let reset = Part { resets: 1, ..part(6, &[ME, PEER], &[], &[ME, PEER]) };
+    adopt(&mut replica, 6, 1, &reset, &mut said);
+    assert_eq!((replica.role(), replica.is_complete()), (Role::Recovering, true));
+    ack(&mut replica, 7, 0, 0, false, &mut said);
+    replica.tick(at_ms(500), &mut said);
+    put(&mut replica, 501, 2, b"k", &mut said);
+    ack(&mut replica, 502, 0, 1, false, &mut said);
+    assert_eq!(said.replies[1], (2, "Done".to_owned()));
+    // A later row of the same life wipes nothing.
+    adopt(&mut replica, 7, 1, &Part { resets: 1, ..part(7, &[ME], &[], &[ME]) }, &mut said);
+    assert_eq!(committed(&replica, b"k"), None, "it reconciles, or is not asked yet");
+    get(&mut replica, 503, 3, &mut said);
+    assert_eq!(said.replies[2], (3, "Value([118])".to_owned()));
 }
