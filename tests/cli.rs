@@ -137,7 +137,7 @@ fn text(path: &Path) -> &str {
 }
 
 const COMMANDS: [&str; 16] = [
-    "node", "put", "get", "del", "scan", "load", "dump", "ring", "locate", "add", "drop", "plan",
+    "node", "put", "get", "del", "scan", "load", "dump", "ring", "locate", "add", "drop", "plan", "reset",
     "health", "demo", "bench", "run",
 ];
 

@@ -429,11 +429,34 @@ class Ring(MutableMapping[K, V]):
         wait: bool = True,
         timeout: Duration | None = None,
         progress: OnProgress | None = None,
-    ) -> None:
+        force: bool = False,
+    ) -> int:
         """Drops the member of that name or address: its copies move elsewhere, then it leaves and
-        stays as an empty standby. The rest is as with ``add_node``."""
+        stays as an empty standby. The rest is as with ``add_node``.
+
+        Raises :class:`RingRefusedError` if fewer living nodes than ``min_insync`` would remain, or
+        if the member is dead and has the only copy of something. ``force=True`` drops it all the
+        same, and forgets a dead member at once. Returns how many partitions lost their last copy by
+        that: 0 unless forced (see :meth:`reset_lost`).
+        """
         name = node.address if isinstance(node, Ring) else node
-        self._native.drop_node(name, wait, _seconds(timeout), _on_progress(progress))
+        return self._native.drop_node(
+            name, wait, _seconds(timeout), _on_progress(progress), force
+        )
+
+    def abort_drop(self, node: str | Ring[Any, Any], *, timeout: Duration | None = None) -> None:
+        """Takes back a drop that is under way: the member stays, and what has moved moves back.
+        Whoever waits in ``drop_node`` gets :class:`RingAbortedError`."""
+        name = node.address if isinstance(node, Ring) else node
+        self._native.abort_drop(name, _seconds(timeout))
+
+    def reset_lost(self, *, timeout: Duration | None = None) -> int:
+        """Lets every partition whose copies are all lost start again, empty; how many.
+
+        Until then operations on their keys raise :class:`RingDataLostError`. What they held is gone
+        for good: so the ring never does this by itself.
+        """
+        return self._native.reset_lost(_seconds(timeout))
 
     def plan_add(self, address: str, *, name: str | None = None, weight: int = 1) -> reports.Plan:
         """What adding the node at ``address`` would move. It need not run yet; its name, by default

@@ -58,6 +58,8 @@ class RingParams:
     #: A write needs at least this many in-sync copies (never more than there are members).
     min_insync: int
     value_bytes_max: int
+    #: Whether reads are answered under leases.
+    leases: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ pub enum Command {
     Drop(DropArgs),
     /// Tell what adding or dropping a node would move, without doing it
     Plan(PlanArgs),
+    /// Let partitions whose copies are all lost start again, empty
+    Reset(ResetArgs),
     /// Tell whether every key can be read and written now with all its copies
     Health(HealthArgs),
     /// Show it all in one process: three nodes, writes, a fourth node, one dropped
@@ -157,6 +159,9 @@ pub struct NodeArgs {
     /// Longest value of a new ring, such as 16MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub value_max: Option<u64>,
+    /// Reads of a new ring do not rely on clocks, and wait for a round trip to the copies
+    #[arg(long)]
+    pub no_leases: bool,
     /// Event loops, one thread each [default: the cores but one]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
@@ -383,6 +388,28 @@ pub struct DropArgs {
     /// Return as soon as the ring has agreed to it
     #[arg(long)]
     pub no_wait: bool,
+    /// Also where fewer copies remain than min-insync; a dead member is forgotten at once
+    #[arg(long)]
+    pub force: bool,
+    /// Take back a drop that is under way: the member stays
+    #[arg(long, conflicts_with_all = ["force", "no_wait"])]
+    pub abort: bool,
+}
+
+/// `ringkv reset`
+#[derive(Args, Debug)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Only this partition
+    #[arg(long, value_name = "P", conflicts_with = "all_lost")]
+    pub partition: Option<u32>,
+    /// Every partition that is lost (as without options)
+    #[arg(long)]
+    pub all_lost: bool,
+    /// Do not ask: what the partitions held is gone for good
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `ringkv plan`

@@ -23,6 +23,7 @@ mod logger;
 mod node;
 mod output;
 mod progress;
+mod reset;
 mod ring;
 mod run;
 mod signals;
@@ -109,6 +110,7 @@ fn dispatch(command: Command, session: &mut Session) -> Outcome {
         Command::Add(args) => change::add(&args, session),
         Command::Drop(args) => change::drop(&args, session),
         Command::Plan(args) => change::plan(&args, session),
+        Command::Reset(args) => reset::run(&args, session),
         Command::Health(args) => ring::health(&args, session),
         Command::Demo(args) => demo::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),

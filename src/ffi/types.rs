@@ -59,6 +59,10 @@ pub const RINGKV_NODE_ROUTER: u32 = 2;
 pub const RINGKV_NODE_HAS_POSITION: u32 = 4;
 /// Listen on an address that is not loopback although there is no authentication yet.
 pub const RINGKV_NODE_ACCEPT_PUBLIC: u32 = 8;
+/// Of a created ring: reads do not rely on clocks. Each read waits for a round trip to the in-sync
+/// copies; for machines whose clocks may stand still while they run on, such as virtual machines
+/// that are snapshotted.
+pub const RINGKV_NODE_NO_LEASES: u32 = 16;
 
 /// Keys are hashed by murmur3 x64_128, low 64 bits. The default.
 pub const RINGKV_HASH_MURMUR3: i32 = 0;
@@ -221,6 +225,10 @@ pub type ringkv_progress_cb =
 
 /// Return as soon as the ring has agreed to the change, and let it move the keys afterwards.
 pub const RINGKV_CHANGE_NO_WAIT: u32 = 1;
+/// `ringkv_drop_node`: also where fewer copies remain than `min_insync`, and a dead member at once.
+pub const RINGKV_CHANGE_FORCE: u32 = 2;
+/// `ringkv_drop_node`: take back a drop that is under way.
+pub const RINGKV_CHANGE_ABORT: u32 = 4;
 
 /// Options of `ringkv_add_node` and `ringkv_drop_node`. Start from
 /// `RINGKV_CHANGE_OPTIONS_INIT`.
@@ -342,6 +350,10 @@ pub struct ringkv_info {
     /// The members in the order of their positions: the next one is the successor, and the
     /// first that of the last.
     pub members: *const *const ringkv_member,
+    /// 1 if reads are answered under leases, 0 with `RINGKV_NODE_NO_LEASES`.
+    pub leases: i32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// What one member would hold. Later versions may append fields.
@@ -453,14 +465,22 @@ macro_rules! options {
 
 options!(
     ringkv_node_options,
-    RINGKV_NODE_STANDBY | RINGKV_NODE_ROUTER | RINGKV_NODE_HAS_POSITION | RINGKV_NODE_ACCEPT_PUBLIC,
+    RINGKV_NODE_STANDBY
+        | RINGKV_NODE_ROUTER
+        | RINGKV_NODE_HAS_POSITION
+        | RINGKV_NODE_ACCEPT_PUBLIC
+        | RINGKV_NODE_NO_LEASES,
     |options| options.reserved
 );
 options!(ringkv_connect_options, 0, |options| options.reserved);
 options!(ringkv_read_options, 0, |_options| 0);
 options!(ringkv_write_options, RINGKV_WRITE_IF_ABSENT, |options| options.reserved);
 options!(ringkv_scan_options, RINGKV_SCAN_KEYS_ONLY, |options| options.reserved);
-options!(ringkv_change_options, RINGKV_CHANGE_NO_WAIT, |options| options.reserved);
+options!(
+    ringkv_change_options,
+    RINGKV_CHANGE_NO_WAIT | RINGKV_CHANGE_FORCE | RINGKV_CHANGE_ABORT,
+    |options| options.reserved
+);
 
 // The sum of the fields: no padding, whose bytes would be undefined.
 const _: () = assert!(size_of::<ringkv_node_options>() == 8 + 6 * 8 + 2 * 8 + 12 * 4);

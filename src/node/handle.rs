@@ -15,7 +15,7 @@ use super::local::Node;
 use super::remote::Client;
 use super::report::{Dropped, Health, Location, RingInfo};
 use super::source::Source;
-use super::{change, info};
+use super::{change, health, info};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::{Error, PartitionId, Result, Status};
 use crate::ring::plan::Plan;
@@ -214,7 +214,7 @@ impl Ring {
 
     /// Whether every partition can take a write now, and if not why.
     pub fn health(&self) -> Result<Health> {
-        info::health(self.source())
+        health::health(self.source())
     }
 
     /// Waits until nothing moves and every partition has the copies it should have.

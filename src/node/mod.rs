@@ -6,6 +6,7 @@ mod change;
 pub mod config;
 mod control;
 mod drive;
+mod health;
 mod info;
 mod lane;
 mod local;

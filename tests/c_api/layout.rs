@@ -70,6 +70,7 @@ fn structs() -> Vec<Struct> {
         ringkv_info {
             ring_id, version, partitions, hash, hash_seed, placement, copies, min_insync, required,
             value_bytes_max, keys, bytes, under_replicated, lost, moving, members_count, members,
+            leases, reserved,
         }
         ringkv_share { id, name, share, weight, primaries, copies, reserved }
         ringkv_plan {

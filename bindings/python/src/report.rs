@@ -38,6 +38,7 @@ pub(crate) struct RingParams {
     copies: u8,
     min_insync: u8,
     value_bytes_max: u32,
+    leases: bool,
 }
 
 impl From<Params> for RingParams {
@@ -57,6 +58,7 @@ impl From<Params> for RingParams {
             copies: params.copies,
             min_insync: params.min_insync,
             value_bytes_max: params.value_bytes_max,
+            leases: params.leases,
         }
     }
 }

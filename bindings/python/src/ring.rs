@@ -195,13 +195,15 @@ impl Ring {
         let ring = self.0.value(py)?;
         blocking(py, || {
             let mut report = |now: &Progress| call_progress(progress.as_ref(), now);
-            let options = ChangeOptions { timeout, wait, on_progress: Some(&mut report) };
+            let on_progress = Some(&mut report as &mut ringkv::OnProgress<'_>);
+            let options = ChangeOptions { timeout, wait, on_progress, ..Default::default() };
             ring.add_node(address, options)
         })
     }
 
-    /// Drops the member of that name or address; the rest as with `add_node`.
-    #[pyo3(signature = (name_or_address, wait=true, timeout=None, progress=None))]
+    /// Drops the member of that name or address; the rest as with `add_node`. Returns how many
+    /// partitions lost their last copy.
+    #[pyo3(signature = (name_or_address, wait=true, timeout=None, progress=None, force=false))]
     fn drop_node(
         &self,
         py: Python<'_>,
@@ -209,14 +211,36 @@ impl Ring {
         wait: bool,
         timeout: Option<Bound<'_, PyAny>>,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
+        force: bool,
+    ) -> PyResult<u32> {
         let timeout = options::change_timeout(timeout.as_ref())?;
         let ring = self.0.value(py)?;
         blocking(py, || {
             let mut report = |now: &Progress| call_progress(progress.as_ref(), now);
-            let options = ChangeOptions { timeout, wait, on_progress: Some(&mut report) };
-            ring.drop_node(name_or_address, options)
+            let options = ChangeOptions { timeout, wait, force, on_progress: Some(&mut report) };
+            ring.drop_node(name_or_address, options).map(|dropped| dropped.partitions_lost)
         })
+    }
+
+    /// Takes back a drop that is under way.
+    #[pyo3(signature = (name_or_address, timeout=None))]
+    fn abort_drop(
+        &self,
+        py: Python<'_>,
+        name_or_address: &str,
+        timeout: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let timeout = options::change_timeout(timeout.as_ref())?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.abort_drop(name_or_address, timeout))
+    }
+
+    /// Lets lost partitions start again, empty; how many.
+    #[pyo3(signature = (timeout=None))]
+    fn reset_lost(&self, py: Python<'_>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<u32> {
+        let timeout = options::change_timeout(timeout.as_ref())?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.reset_lost(timeout))
     }
 
     /// Waits until nothing moves and every partition has its copies.
