@@ -27,7 +27,8 @@ impl Cluster {
                 None => Start::Create,
             };
             let name = *name;
-            let config = NodeConfig { name: Some(name.into()), params, start, ..Default::default() };
+            let config =
+                NodeConfig { name: Some(name.into()), params, start, ..Default::default() };
             nodes.push((name, Ring::start(config).unwrap()));
         }
         let seeds: Vec<String> = nodes.iter().map(|(_, node)| node.address()).collect();
@@ -88,7 +89,10 @@ fn a_dead_member_is_seen_named_planned_without_and_dropped() {
     until("the death of c", || cluster.state("c") == Some(MemberState::Down));
     let health = cluster.client.health().unwrap();
     assert!(!health.ok, "{health:?}");
-    assert!(health.reasons.iter().any(|reason| reason.starts_with("c at 127.0.0.1:")), "{health:?}");
+    assert!(
+        health.reasons.iter().any(|reason| reason.starts_with("c at 127.0.0.1:")),
+        "{health:?}"
+    );
     let plan = cluster.client.plan_drop("c").unwrap();
     assert!(plan.keys > 0 && plan.partitions_moved > 0);
     assert!(plan.shares_after.iter().all(|share| share.name != "c"));

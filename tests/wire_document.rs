@@ -126,9 +126,9 @@ mod wire {
         }
         let missing: Vec<_> = wanted.iter().filter(|row| !page.contains(*row)).collect();
         assert!(missing.is_empty(), "{missing:#?}");
-        // Two of the handshake, 12 + 11 + 9 types, 6 operations, 14 replies, 16 commands, 4 of the
+        // Two of the handshake, 12 + 12 + 9 types, 8 operations, 19 replies, 16 commands, 4 of the
         // group.
-        assert_eq!(wanted.len(), 74);
+        assert_eq!(wanted.len(), 82);
     }
 
     fn grouped(number: usize) -> String {
@@ -156,6 +156,8 @@ mod wire {
             ("rows, partitions of a `Stats`", limits::PARTITIONS_MAX as usize),
             ("name, address or zone of a joiner, bytes", limits::NAME_BYTES_MAX),
             ("requests under way on one connection", limits::PIPELINE_MAX),
+            ("sessions that a partition remembers", limits::SESSIONS_PER_PARTITION_MAX),
+            ("operations of one session under way", limits::SESSION_WINDOW_MAX as usize),
             ("handshake, milliseconds", limits::HANDSHAKE_TIMEOUT_MS as usize),
         ];
         for (what, limit) in limits {

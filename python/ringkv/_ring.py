@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 
 from . import _ringkv, reports
 from .codecs import Codec, CodecName, resolve
-from .errors import RingError, RingKeyError
+from .errors import RingClosedError, RingError, RingKeyError
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -230,6 +230,47 @@ class Ring(MutableMapping[K, V]):
     def delete(self, key: K, *, timeout: Duration | None = None) -> bool:
         """Removes ``key``; whether it was there."""
         return self._native.delete(self._encode(key), _seconds(timeout))
+
+    def cas(
+        self,
+        key: K,
+        expected: V | None,
+        value: V,
+        *,
+        ttl: Duration | None = None,
+        timeout: Duration | None = None,
+    ) -> bool:
+        """Compare and swap: stores ``value`` if ``key`` has the value ``expected``, or with ``None``
+        if it is absent. Returns whether it did. Atomic; values are compared by their bytes.
+
+        A call that ringkv has to try again takes effect once. After :class:`RingTimeoutError` it
+        may or may not have taken effect.
+        """
+        encode = self._codec.encode_value
+        return self._native.cas(
+            self._encode(key),
+            None if expected is None else encode(expected),
+            encode(value),
+            _seconds(timeout),
+            _seconds(ttl),
+        )
+
+    def incr(
+        self,
+        key: K,
+        delta: int = 1,
+        *,
+        ttl: Duration | None = None,
+        timeout: Duration | None = None,
+    ) -> int:
+        """Adds ``delta`` to the number under ``key`` and returns the sum. Atomic.
+
+        The value is a whole number of 64 bits as decimal text (what the codecs ``utf8`` and
+        ``json`` show as such); an absent key counts as 0. Anything else, and a sum that needs more
+        bits, is a :class:`RingValueError`. A call that ringkv has to try again counts once.
+        ``ttl`` is that of a key that was absent.
+        """
+        return self._native.incr(self._encode(key), delta, _seconds(timeout), _seconds(ttl))
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -458,6 +499,23 @@ class Ring(MutableMapping[K, V]):
         """
         return self._native.reset_lost(_seconds(timeout))
 
+    def events(self, *, timeout: Duration | None = None) -> Iterator[reports.Event]:
+        """What happens to the ring from now on: members that come, go and die, partitions that
+        move, are lost or recover. A node tells at once what it hears; a client looks five times a
+        second, while the iterator waits.
+
+        The iterator ends when nothing has happened for ``timeout``, or when the ring is closed;
+        without ``timeout`` it waits for ever, and Ctrl-C works.
+
+        >>> import ringkv
+        >>> with ringkv.Node.start() as ring, ringkv.Node.start(standby=True) as second:
+        ...     events = ring.events(timeout=10)
+        ...     ring.add_node(second)
+        ...     next(event.member.address for event in events) == second.address
+        True
+        """
+        return _events(self._native.events(), _seconds(timeout))
+
     def plan_add(self, address: str, *, name: str | None = None, weight: int = 1) -> reports.Plan:
         """What adding the node at ``address`` would move. It need not run yet; its name, by default
         the address, decides over its place if the placement is ``successor``."""
@@ -511,6 +569,14 @@ class _Values(ValuesView[V]):
 def _pages(walk: _ringkv.Scan) -> Iterator[list[Any]]:
     while (page := walk.next_page()) is not None:
         yield page
+
+
+def _events(feed: _ringkv.Events, timeout: float | None) -> Iterator[reports.Event]:
+    try:
+        while (raw := feed.next(timeout)) is not None:
+            yield reports.event(raw)
+    except RingClosedError:
+        return
 
 
 def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:

@@ -135,6 +135,9 @@ _CLASSES: Final[dict[int, type[RingError]]] = {
     -202: RingRefusedError,  # Exists: `put` answers False instead
     -203: RingClosedError,  # Closed
     -204: RingForkedError,  # Forked
+    -205: RingRefusedError,  # Mismatch
+    -206: RingValueError,  # NotANumber
+    -207: RingValueError,  # Overflow
     -301: RingTimeoutError,  # Timeout
     -302: RingUnavailableError,  # Unavailable
     -303: RingUnavailableError,  # NotEnoughReplicas

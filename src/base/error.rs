@@ -29,6 +29,12 @@ pub enum Status {
     Closed = -203,
     /// The handle was opened before a fork, by the parent process.
     Forked = -204,
+    /// The key's value is not the expected one. It was not changed.
+    Mismatch = -205,
+    /// The key's value is not a whole number of 64 bits as decimal text. It was not changed.
+    NotANumber = -206,
+    /// The sum would not be a number of 64 bits. The value was not changed.
+    Overflow = -207,
     /// The deadline passed. A write may or may not have taken effect.
     Timeout = -301,
     /// Nobody who could execute the operation can be reached. It was not executed.
@@ -69,7 +75,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of the header.
-    pub const ALL: [Status; 28] = [
+    pub const ALL: [Status; 31] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::KeyTooLarge,
@@ -80,6 +86,9 @@ impl Status {
         Status::Exists,
         Status::Closed,
         Status::Forked,
+        Status::Mismatch,
+        Status::NotANumber,
+        Status::Overflow,
         Status::Timeout,
         Status::Unavailable,
         Status::NotEnoughReplicas,
@@ -123,6 +132,9 @@ impl Status {
             Status::Exists => "key exists already",
             Status::Closed => "handle is closed",
             Status::Forked => "handle belongs to the parent process",
+            Status::Mismatch => "value is not the expected one",
+            Status::NotANumber => "value is not a whole number of 64 bits",
+            Status::Overflow => "sum is not a number of 64 bits",
             Status::Timeout => "timed out; a write may or may not have taken effect",
             Status::Unavailable => "unavailable",
             Status::NotEnoughReplicas => "not enough in-sync copies",
@@ -159,7 +171,19 @@ impl Status {
 
     /// Whether a write that ended this way may have taken effect, or may still do so.
     pub fn maybe_applied(self) -> bool {
-        matches!(self, Status::Timeout | Status::ConnectionLost | Status::Panic)
+        // The last six end calls that were under way, and say nothing about what they had begun.
+        matches!(
+            self,
+            Status::Timeout
+                | Status::ConnectionLost
+                | Status::DataLost
+                | Status::Closed
+                | Status::Aborted
+                | Status::Io
+                | Status::Protocol
+                | Status::Internal
+                | Status::Panic
+        )
     }
 }
 
@@ -244,5 +268,9 @@ mod tests {
         }
         assert!(Status::Timeout.maybe_applied());
         assert!(!Status::Busy.maybe_applied());
+        // What promises that nothing was executed must not take it back.
+        for status in [Status::Unavailable, Status::NotEnoughReplicas, Status::OutOfMemory] {
+            assert!(!status.maybe_applied());
+        }
     }
 }

@@ -37,6 +37,13 @@ pub const HELD_OPERATIONS_MAX: usize = 16 * 1024;
 /// Bytes of the operations that one partition keeps waiting while its primary moves.
 pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Operations of one session whose answers its client may wait for at the same time (S3).
+pub const SESSION_WINDOW_MAX: u64 = 64;
+/// Sessions that one partition remembers; then those that were used least recently are closed.
+pub const SESSIONS_PER_PARTITION_MAX: usize = 1024;
+/// A session that was not used for this long is closed.
+pub const SESSION_IDLE_MS: u64 = 60 * 60 * 1000;
+
 /// Bytes of operations that all partitions of a node together keep: entries that some replica may
 /// still need, and what waits while primaries move.
 pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024 * 1024;
@@ -66,6 +73,8 @@ pub const SCAN_PAGE_ITEMS_MAX: usize = 4096;
 pub const SCAN_PAGE_BYTES: usize = 256 * 1024;
 /// Snapshot streams that one node serves or receives at the same time.
 pub const STREAMS_PER_NODE_MAX: usize = 64;
+/// Events that wait for one subscriber.
+pub const EVENTS_MAX: usize = 1024;
 /// Commands that wait at the coordinator.
 pub const COMMANDS_MAX: usize = 64 * 1024;
 

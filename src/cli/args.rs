@@ -46,6 +46,10 @@ pub enum Command {
     Get(GetArgs),
     /// Remove keys
     Del(DelArgs),
+    /// Add to a number (an absent key counts as 0) and print the sum
+    Incr(IncrArgs),
+    /// Store a value only if the key has the expected one; exit status 1 if it has not
+    Cas(CasArgs),
     /// List the keys of the ring with their values, in no order
     Scan(ScanArgs),
     /// Store the rows of a CSV file, the lines of a JSON-lines file, or the files of a directory
@@ -54,6 +58,8 @@ pub enum Command {
     Dump(DumpArgs),
     /// Draw the ring: who holds what, copies, shares, and the progress of a movement
     Ring(RingArgs),
+    /// Print what happens to the ring, one line for each event, until Ctrl-C
+    Watch(WatchArgs),
     /// Show where a key lives and which nodes were asked on the way
     Locate(LocateArgs),
     /// Add a node that stands by (`ringkv node --standby`) to the ring
@@ -244,6 +250,54 @@ pub struct DelArgs {
     /// The keys
     #[arg(required = true)]
     pub keys: Vec<OsString>,
+}
+
+/// `ringkv incr`
+#[derive(Args, Debug)]
+pub struct IncrArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub form: KeyForm,
+    /// The key
+    pub key: OsString,
+    /// What to add
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub delta: i64,
+    /// Time to live of a key that is absent
+    #[arg(long, value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// `ringkv cas`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("condition").required(true).args(["expect", "absent"]))]
+pub struct CasArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub form: KeyForm,
+    /// The key
+    pub key: OsString,
+    /// The value to store
+    #[arg(allow_negative_numbers = true)]
+    pub value: OsString,
+    /// The value that the key must have
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub expect: Option<OsString>,
+    /// The key must be absent
+    #[arg(long)]
+    pub absent: bool,
+    /// Time to live, such as 500ms, 10s, 5m, 2h, 1d
+    #[arg(long, value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// `ringkv watch`
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `ringkv scan`

@@ -26,6 +26,12 @@ pub const RINGKV_EXISTS: ringkv_status = -202;
 pub const RINGKV_CLOSED: ringkv_status = -203;
 /// The handle was opened before a fork, by the parent process.
 pub const RINGKV_FORKED: ringkv_status = -204;
+/// The key's value is not the expected one. It was not changed.
+pub const RINGKV_MISMATCH: ringkv_status = -205;
+/// The key's value is not a whole number of 64 bits as decimal text. It was not changed.
+pub const RINGKV_NOT_A_NUMBER: ringkv_status = -206;
+/// The sum would not be a number of 64 bits. The value was not changed.
+pub const RINGKV_OVERFLOW: ringkv_status = -207;
 /// The deadline passed. A write may or may not have taken effect.
 pub const RINGKV_TIMEOUT: ringkv_status = -301;
 /// Nobody who could execute the operation can be reached. It was not executed.
@@ -64,7 +70,7 @@ pub const RINGKV_INTERNAL: ringkv_status = -901;
 pub const RINGKV_PANIC: ringkv_status = -902;
 
 /// Every constant above with its name, so that a test can hold them against `Status::ALL`.
-pub const ALL: [(&str, ringkv_status); 28] = [
+pub const ALL: [(&str, ringkv_status); 31] = [
     ("RINGKV_OK", RINGKV_OK),
     ("RINGKV_INVALID_ARGUMENT", RINGKV_INVALID_ARGUMENT),
     ("RINGKV_KEY_TOO_LARGE", RINGKV_KEY_TOO_LARGE),
@@ -75,6 +81,9 @@ pub const ALL: [(&str, ringkv_status); 28] = [
     ("RINGKV_EXISTS", RINGKV_EXISTS),
     ("RINGKV_CLOSED", RINGKV_CLOSED),
     ("RINGKV_FORKED", RINGKV_FORKED),
+    ("RINGKV_MISMATCH", RINGKV_MISMATCH),
+    ("RINGKV_NOT_A_NUMBER", RINGKV_NOT_A_NUMBER),
+    ("RINGKV_OVERFLOW", RINGKV_OVERFLOW),
     ("RINGKV_TIMEOUT", RINGKV_TIMEOUT),
     ("RINGKV_UNAVAILABLE", RINGKV_UNAVAILABLE),
     ("RINGKV_NOT_ENOUGH_REPLICAS", RINGKV_NOT_ENOUGH_REPLICAS),

@@ -16,6 +16,11 @@ pub struct ringkv_scan_t {
     _private: [u8; 0],
 }
 
+/// What happens to a ring, see `ringkv_events_open`.
+pub struct ringkv_events_t {
+    _private: [u8; 0],
+}
+
 /// Bytes that somebody else owns: a key or a value, binary, not NUL-terminated.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -356,6 +361,76 @@ pub struct ringkv_info {
     pub reserved: u32,
 }
 
+/// A node became a member.
+pub const RINGKV_EVENT_JOINED: i32 = 1;
+/// A member is being dropped: its copies move elsewhere.
+pub const RINGKV_EVENT_LEAVING: i32 = 2;
+/// A member is not one any more.
+pub const RINGKV_EVENT_LEFT: i32 = 3;
+/// A member is back, or is heard again, or is not dropped after all.
+pub const RINGKV_EVENT_UP: i32 = 4;
+/// This node does not hear from a member. Told by nodes, not by clients.
+pub const RINGKV_EVENT_SUSPECT: i32 = 5;
+/// A member was declared dead; its place is kept for a while.
+pub const RINGKV_EVENT_DOWN: i32 = 6;
+/// A member has been dead for long: its copies are made elsewhere.
+pub const RINGKV_EVENT_AWAY: i32 = 7;
+/// So many partitions have another primary.
+pub const RINGKV_EVENT_PRIMARIES_MOVED: i32 = 8;
+/// So many partitions have fewer copies than wanted and possible.
+pub const RINGKV_EVENT_UNDER_REPLICATED: i32 = 9;
+/// Every partition has its copies again.
+pub const RINGKV_EVENT_RECOVERED: i32 = 10;
+/// The only copy of so many partitions is at a member that is dead: they wait for it.
+pub const RINGKV_EVENT_STALLED: i32 = 11;
+/// So many partitions have lost all their copies: their keys answer `RINGKV_DATA_LOST`.
+pub const RINGKV_EVENT_LOST: i32 = 12;
+/// So many lost partitions started again, empty.
+pub const RINGKV_EVENT_RESET: i32 = 13;
+/// Another member leads the coordinator. Told by nodes, not by clients.
+pub const RINGKV_EVENT_LEADER: i32 = 14;
+/// Other members vote in the coordinator.
+pub const RINGKV_EVENT_VOTERS: i32 = 15;
+/// A movement goes on: `done` of `total` copies of partitions.
+pub const RINGKV_EVENT_MOVING: i32 = 16;
+/// A movement is complete.
+pub const RINGKV_EVENT_SETTLED: i32 = 17;
+/// This program was too slow: so many events (`partitions`) were left out.
+pub const RINGKV_EVENT_LAGGED: i32 = 18;
+
+/// Something that happened to a ring. Start from `RINGKV_EVENT_INIT`. The texts are views: valid
+/// until the next call on the `ringkv_events_t`. New kinds may be added.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_event {
+    /// Set by `RINGKV_EVENT_INIT`: how much of the struct is written.
+    pub size: u32,
+    /// `RINGKV_EVENT_...`.
+    pub kind: i32,
+    /// When it was noticed, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The member that it is about; id 0 and empty texts if it is about none.
+    pub member: ringkv_node_ref,
+    /// How many partitions it is about.
+    pub partitions: u64,
+    /// Of a movement: copies of partitions that have moved.
+    pub done: u64,
+    /// Of a movement: copies that had to move since it began.
+    pub total: u64,
+    /// The event as a sentence for a person.
+    pub text: *const c_char,
+}
+
+/// Options of `ringkv_events_open`. Start from `RINGKV_EVENTS_OPTIONS_INIT`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_events_options {
+    /// Set by `RINGKV_EVENTS_OPTIONS_INIT`.
+    pub size: u32,
+    /// Must be 0.
+    pub flags: u32,
+}
+
 /// What one member would hold. Later versions may append fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -475,6 +550,7 @@ options!(
 options!(ringkv_connect_options, 0, |options| options.reserved);
 options!(ringkv_read_options, 0, |_options| 0);
 options!(ringkv_write_options, RINGKV_WRITE_IF_ABSENT, |options| options.reserved);
+options!(ringkv_events_options, 0, |_options| 0);
 options!(ringkv_scan_options, RINGKV_SCAN_KEYS_ONLY, |options| options.reserved);
 options!(
     ringkv_change_options,
@@ -487,5 +563,6 @@ const _: () = assert!(size_of::<ringkv_node_options>() == 8 + 6 * 8 + 2 * 8 + 12
 const _: () = assert!(size_of::<ringkv_connect_options>() == 4 * 4);
 const _: () = assert!(size_of::<ringkv_read_options>() == 4 * 4);
 const _: () = assert!(size_of::<ringkv_write_options>() == 4 * 4 + 8);
+const _: () = assert!(size_of::<ringkv_events_options>() == 2 * 4);
 const _: () = assert!(size_of::<ringkv_scan_options>() == 4 * 4 + 2 * 8);
 const _: () = assert!(size_of::<ringkv_change_options>() == 4 * 4 + 2 * 8);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::ask::{Alive, Asker, pause};
 use super::config::{ChangeOptions, OnProgress, Progress};
+use super::events::lacking;
 use super::info::{member_called, newest_map, newest_of, outcome};
 use super::report::Dropped;
 use super::source::Source;
@@ -21,6 +22,8 @@ use crate::wire::ClientMsg;
 
 /// How long a dropped node may take to notice it.
 const STAND_BY_TIME: Duration = Duration::from_secs(1);
+/// After so long everybody has heard of a change that was decided.
+const COMMAND_TIME: Duration = Duration::from_secs(2);
 /// Between two looks at the ring map.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long one look waits for a member that does not answer.
@@ -89,10 +92,12 @@ pub(super) fn drop_node(
     })?;
     if options.wait {
         let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
-        let mut has_left = false;
+        let (mut has_left, asked) = (false, boottime());
         watch.wait_moved(options.on_progress, Some((mid, held)), |map| {
             let state = map.members.get(&mid).map(|member| member.state);
-            has_left |= state == Some(MemberState::Leaving);
+            // Called off at once, it may never be seen to leave.
+            has_left |=
+                state == Some(MemberState::Leaving) || boottime().since(asked) > COMMAND_TIME;
             state.is_none() || (has_left && state != Some(MemberState::Leaving))
         })?;
         if watch.map.members.contains_key(&mid) {
@@ -191,21 +196,9 @@ impl<'s> Watch<'s> {
 
     /// Gets the map once more.
     fn look(&mut self) -> Result<()> {
-        let map = Arc::clone(&self.map);
-        let known = |mid: &MemberId| map.members.get(mid).filter(|m| !m.is_dead());
-        let mut others: Vec<MemberId> = map.members.keys().copied().collect();
-        others.retain(|mid| known(mid).is_some() && Some(*mid) != self.leaving);
-        if !others.is_empty() {
-            self.turn = (self.turn + 1) % others.len();
-            others.rotate_left(self.turn);
-        }
-        let coordinator = map.voters.first().filter(|mid| known(mid).is_some());
-        let asked = coordinator.into_iter().chain(others.iter().take(OTHERS_ASKED));
-        let mut addresses: Vec<&str> =
-            asked.filter_map(known).map(|member| member.addr.as_str()).collect();
-        dedup_unsorted(&mut addresses);
         let until = self.until.min(boottime() + PATIENCE);
-        self.map = newest_of(self.source, &mut self.asker, &map, &addresses, until)?;
+        let (leaving, turn) = (self.leaving, &mut self.turn);
+        self.map = look(self.source, &mut self.asker, &self.map, leaving, turn, until)?;
         Ok(())
     }
 
@@ -317,12 +310,29 @@ impl<'s> Watch<'s> {
     }
 }
 
-/// Copies that the goals want and that are not there yet.
-fn lacking(map: &RingMap) -> u64 {
-    let lacking = |part: &crate::ring::Part| {
-        part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64
-    };
-    map.parts.iter().map(lacking).sum()
+/// The newest of `map` and those of the coordinator and a few others, who take turns. `leaving`
+/// may stop to know the ring.
+pub(super) fn look(
+    source: &Source,
+    asker: &mut Asker,
+    map: &Arc<RingMap>,
+    leaving: Option<MemberId>,
+    turn: &mut usize,
+    until: Nanos,
+) -> Result<Arc<RingMap>> {
+    let known = |mid: &MemberId| map.members.get(mid).filter(|m| !m.is_dead());
+    let mut others: Vec<MemberId> = map.members.keys().copied().collect();
+    others.retain(|mid| known(mid).is_some() && Some(*mid) != leaving);
+    if !others.is_empty() {
+        *turn = (*turn + 1) % others.len();
+        others.rotate_left(*turn);
+    }
+    let coordinator = map.voters.first().filter(|mid| known(mid).is_some());
+    let asked = coordinator.into_iter().chain(others.iter().take(OTHERS_ASKED));
+    let mut addresses: Vec<&str> =
+        asked.filter_map(known).map(|member| member.addr.as_str()).collect();
+    dedup_unsorted(&mut addresses);
+    newest_of(source, asker, map, &addresses, until)
 }
 
 fn dedup_unsorted(addresses: &mut Vec<&str>) {

@@ -150,7 +150,12 @@ pub struct ChangeOptions<'a> {
 
 impl Default for ChangeOptions<'_> {
     fn default() -> Self {
-        Self { timeout: Duration::from_millis(CHANGE_TIMEOUT_MS), wait: true, force: false, on_progress: None }
+        Self {
+            timeout: Duration::from_millis(CHANGE_TIMEOUT_MS),
+            wait: true,
+            force: false,
+            on_progress: None,
+        }
     }
 }
 

@@ -244,9 +244,8 @@ impl Tracker {
 
 /// Copies that the goals want and that are not there yet.
 pub(super) fn lacking(map: &RingMap) -> u64 {
-    let lacking = |part: &Part| {
-        part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64
-    };
+    let lacking =
+        |part: &Part| part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64;
     map.parts.iter().filter(|part| part.state != PartState::Lost).map(lacking).sum()
 }
 
@@ -340,10 +339,9 @@ mod tests {
     #[test]
     fn members_come_and_go() {
         let before = ring();
-        for (state, kind) in [
-            (MemberState::Leaving, EventKind::Leaving),
-            (MemberState::Away, EventKind::Away),
-        ] {
+        for (state, kind) in
+            [(MemberState::Leaving, EventKind::Leaving), (MemberState::Away, EventKind::Away)]
+        {
             let after = changed(&before, |map| set(map, 2, state));
             assert_eq!(between(&before, &after)[0].kind, kind);
         }

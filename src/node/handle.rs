@@ -23,6 +23,7 @@ use crate::ring::{Hasher, RingMap};
 use crate::wire::{Op, Reply};
 
 pub use super::scan::Scan;
+pub use super::subscribe::Events;
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
@@ -116,6 +117,34 @@ impl Ring {
         let map = self.source().map()?;
         check_key(&map, key)?;
         self.one(&Op::Delete { key }, options.timeout, deleted)
+    }
+
+    /// Stores `value` under `key` if the key has the expected value (`None`: if it is absent).
+    /// Whether it did. `if_absent` has no meaning here.
+    pub fn cas(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: &[u8],
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        let map = self.source().map()?;
+        check_pair(&map, key, value)?;
+        if expected.is_some_and(|expected| expected.len() > map.params.value_bytes_max as usize) {
+            return Ok(false); // No key has such a value.
+        }
+        let op = Op::Cas { key, expected, value, ttl_ms: ttl_ms(options) };
+        self.one(&op, options.timeout, swapped)
+    }
+
+    /// Adds `delta` to the value of `key`, which must be a whole number of 64 bits as decimal text;
+    /// an absent key counts as 0. The sum. A time to live is that of a key that was absent; one
+    /// that was there keeps its own. `if_absent` has no meaning here.
+    pub fn incr(&self, key: &[u8], delta: i64, options: &WriteOptions) -> Result<i64> {
+        let map = self.source().map()?;
+        check_key(&map, key)?;
+        let op = Op::Incr { key, delta, ttl_ms: ttl_ms(options) };
+        self.one(&op, options.timeout, sum)
     }
 
     /// The values of several keys, pipelined. One result for each key, in order.
@@ -217,6 +246,13 @@ impl Ring {
         health::health(self.source())
     }
 
+    /// What happens to the ring from now on: members that come, go and die, partitions that move,
+    /// are lost or recover. A node tells at once what it hears; a client looks five times a
+    /// second.
+    pub fn events(&self) -> Result<Events> {
+        Events::open(self.source())
+    }
+
     /// Waits until nothing moves and every partition has the copies it should have.
     pub fn wait_settled(&self, timeout: Duration) -> Result<()> {
         change::wait_settled(self.source(), timeout)
@@ -289,9 +325,13 @@ fn read_op(key: &[u8], lookup: Lookup) -> Op<'_> {
 }
 
 fn put_op<'a>(key: &'a [u8], value: &'a [u8], options: &WriteOptions) -> Op<'a> {
+    Op::Put { key, value, ttl_ms: ttl_ms(options), if_absent: options.if_absent }
+}
+
+fn ttl_ms(options: &WriteOptions) -> u64 {
     // A shorter life than a millisecond is not none, which 0 would mean.
     let whole_ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-    Op::Put { key, value, ttl_ms: options.ttl.map_or(0, whole_ms), if_absent: options.if_absent }
+    options.ttl.map_or(0, whole_ms)
 }
 
 fn stored(reply: &Reply<'_>) -> Result<()> {
@@ -306,6 +346,23 @@ fn deleted(reply: &Reply<'_>) -> Result<bool> {
     match reply {
         Reply::Done => Ok(true),
         Reply::Absent => Ok(false),
+        other => Err(improper(other)),
+    }
+}
+
+fn swapped(reply: &Reply<'_>) -> Result<bool> {
+    match reply {
+        Reply::Done => Ok(true),
+        Reply::Mismatch => Ok(false),
+        other => Err(improper(other)),
+    }
+}
+
+fn sum(reply: &Reply<'_>) -> Result<i64> {
+    match reply {
+        Reply::Number(sum) => Ok(*sum),
+        Reply::NotANumber => Err(Status::NotANumber.into()),
+        Reply::Overflow => Err(Status::Overflow.into()),
         other => Err(improper(other)),
     }
 }

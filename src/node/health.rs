@@ -48,7 +48,8 @@ fn members(survey: &Survey) -> Vec<String> {
                 reasons.push(format!("{who} was away and answers again: it is taken back soon"));
             }
             MemberState::Down => {
-                reasons.push(format!("{who} is down: its copies are made elsewhere if it stays so"));
+                reasons
+                    .push(format!("{who} is down: its copies are made elsewhere if it stays so"));
             }
             MemberState::Away => reasons.push(format!(
                 "{who} is away, and its copies are made elsewhere: start it again, or drop it with \
@@ -165,9 +166,8 @@ mod tests {
         map.voters = (1..=3).map(MemberId).collect();
         map.voters_since = Ver(2);
         map.required = 2;
-        let stats = |mid| {
-            (MemberId(mid), Some(NodeStats { leader: MemberId(1), ..NodeStats::default() }))
-        };
+        let stats =
+            |mid| (MemberId(mid), Some(NodeStats { leader: MemberId(1), ..NodeStats::default() }));
         Survey { stats: (1..=3).map(stats).collect(), map: Arc::new(map) }
     }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::ask::{Answer, Asker, unexpected};
 use super::config::{Lookup, Progress, ReadOptions};
-use super::drive::{Event, Transport, drive, refusal};
+use super::drive::{Event, Sessions, Transport, drive, refusal};
 use super::report::{Location, MemberInfo, NodeRef, RingInfo};
 use super::source::{Source, next_rng};
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::sys::boottime;
-use crate::proto::router::primary_of;
+use crate::proto::router::{Stamp, primary_of};
 use crate::ring::plan::{Change, PartitionSize, Plan, plan};
 use crate::ring::{Hasher, PartState, RingMap};
 use crate::wire::client::NodeStats;
@@ -264,9 +264,17 @@ impl Transport for Recorder<'_> {
         self.inner.now()
     }
 
-    fn submit(&mut self, tag: usize, op: &Op<'_>, hint: Option<MemberId>) -> Ver {
+    fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, hint: Option<MemberId>) -> Ver {
         self.hints.extend(hint);
-        self.inner.submit(tag, op, hint)
+        self.inner.submit(tag, op, stamp, hint)
+    }
+
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
+        self.inner.partition(op)
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        self.inner.sessions()
     }
 
     fn wait(&mut self, until: Nanos, report: &mut dyn FnMut(usize, Event<'_>)) -> Result<()> {

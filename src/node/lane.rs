@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use super::ask::{Greeting, greeting};
 use super::config::Lookup;
-use super::drive::{Event, Transport};
+use super::drive::{Event, Sessions, Transport};
 use super::interrupt::SLICE;
 use super::remote::Inner;
 use crate::base::limits::{CONNECT_TIMEOUT_MS, FRAME_BYTES_MAX};
-use crate::base::{ClusterId, MemberId, Nanos, Result, Status, Ver};
+use crate::base::{ClusterId, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::blocking::{LaneEvent, Lanes, connect, flush_all};
 use crate::net::sys::boottime;
 use crate::net::{Address, CloseReason, ConnectionOptions, FRAME_HEADER_BYTES, Link};
-use crate::proto::router::primary_of;
-use crate::ring::{MemberState, RingMap};
+use crate::proto::router::{Stamp, partition_of, primary_of};
+use crate::ring::RingMap;
 use crate::wire::codec::Decoded;
 use crate::wire::{ClientMsg, Hello, Op, Request, Role, ServerMsg};
 
@@ -209,11 +209,17 @@ impl<'c> Session<'c> {
     fn target(&self, op: &Op<'_>, hint: Option<MemberId>) -> Option<MemberId> {
         // The place in a scan means something only to the replica that the scan thinks it is
         // talking to: the primary of the map.
+        // The primary of what is lost is forgotten: anybody else knows that it is lost.
+        let primary = || {
+            let primary = primary_of(&self.map, op)?;
+            let is_member = self.map.members.contains_key(&primary);
+            Some(if is_member { primary } else { self.client.contact_in(&self.map) })
+        };
         if let Op::Scan { .. } = op {
-            return primary_of(&self.map, op);
+            return primary();
         }
         hint.or_else(|| match self.lookup {
-            Lookup::Direct => primary_of(&self.map, op),
+            Lookup::Direct => primary(),
             Lookup::Iterative | Lookup::Recursive | Lookup::Local => {
                 Some(self.client.contact_in(&self.map))
             }
@@ -242,7 +248,7 @@ impl<'c> Session<'c> {
         self.refresh(self.until);
         let map = Arc::clone(&self.map);
         for peer in &self.lane().peers {
-            let alive = map.members.get(&peer.mid).is_some_and(|m| m.state != MemberState::Down);
+            let alive = map.members.get(&peer.mid).is_some_and(|m| !m.is_dead());
             if let (false, Some(link)) = (alive, &peer.link) {
                 link.close(CloseReason::Local("the ring has declared it dead".into()));
             }
@@ -255,7 +261,15 @@ impl Transport for Session<'_> {
         boottime()
     }
 
-    fn submit(&mut self, tag: usize, op: &Op<'_>, hint: Option<MemberId>) -> Ver {
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
+        partition_of(&self.map, op)
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        self.client.sessions()
+    }
+
+    fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, hint: Option<MemberId>) -> Ver {
         let (map, until) = (Arc::clone(&self.map), self.until);
         // Who walks from node to node follows every redirect, also by the map that it has itself.
         let routed_by = match self.lookup {
@@ -280,7 +294,7 @@ impl Transport for Session<'_> {
         }
         let number = lane.number();
         lane.slots[tag] = Slot { number, peer: at };
-        let request = Request { redirect, ..Request::new(map.ver, *op) };
+        let request = stamp.on(Request { redirect, ..Request::new(map.ver, *op) });
         let id = (u64::from(number) << 32) | tag as u64;
         lane.send(at, &link, &ClientMsg::Request { id, request });
         if link.pending() > UNSENT_BYTES_MAX {

@@ -12,13 +12,15 @@ use parking_lot::Mutex;
 use super::calls::{Arrival, Mailbox};
 use super::config::{Lookup, NodeConfig, Start};
 use super::control::Control;
-use super::drive::{Event, Transport};
-use super::shared::{Shared, WorkerHandle};
+use super::drive::{Event, Sessions, Transport};
+use super::shared::{Membership, Shared, WorkerHandle};
+use super::subscribe::Hub;
 use super::turn::{LOCAL, Turn};
 use super::worker::Worker;
 use crate::base::limits::{COMMANDS_MAX, CONNECTIONS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status, Ver};
+use crate::base::{ClusterId, Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::{Address, Budget, Handler, Listener, Reactor, ReactorOptions, sys};
+use crate::proto::router::Stamp;
 use crate::proto::{Caller, Coordinator};
 use crate::ring::RingMap;
 use crate::wire::codec::Reader;
@@ -27,6 +29,8 @@ use crate::wire::{Op, Reply, Request};
 /// Connections that wait for a worker to take them.
 const WORKER_INPUTS_MAX: usize = 1024;
 const WORKERS_MAX: usize = 64;
+/// While answers are missing, a thread looks this often whether the ring has changed.
+const DOUBT_AFTER: Duration = Duration::from_millis(300);
 
 /// A running node. Clones share it.
 #[derive(Clone)]
@@ -139,6 +143,11 @@ impl Node {
         self.0.shared.address.clone()
     }
 
+    /// Where the node's events come from.
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.shared.hub
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.0.shared.config.timeout
     }
@@ -161,6 +170,8 @@ impl Node {
             lookup,
             turn: None,
             open: HashMap::new(),
+            member: None,
+            doubt_at: Nanos::ZERO,
         }
     }
 
@@ -299,8 +310,12 @@ pub(super) struct LocalTransport {
     mailbox: Arc<Mailbox>,
     lookup: Lookup,
     turn: Option<Turn>,
-    /// Tag to call number of what is under way.
-    open: HashMap<usize, u64>,
+    /// What is under way, by tag: its call number, and the map that it was routed by.
+    open: HashMap<usize, (u64, Ver)>,
+    /// The membership that the next operation was looked up in, so that it is looked up once.
+    member: Option<Arc<Membership>>,
+    /// Zero until the first wait.
+    doubt_at: Nanos,
 }
 
 impl Transport for LocalTransport {
@@ -308,14 +323,24 @@ impl Transport for LocalTransport {
         sys::boottime()
     }
 
-    fn submit(&mut self, tag: usize, op: &Op<'_>, _: Option<MemberId>) -> Ver {
+    fn partition(&mut self, op: &Op<'_>) -> Option<PartitionId> {
+        self.member = self.shared.membership();
+        Some(self.member.as_ref()?.hasher.partition(op.key()?))
+    }
+
+    fn sessions(&self) -> Arc<Sessions> {
+        Arc::clone(&self.shared.sessions)
+    }
+
+    fn submit(&mut self, tag: usize, op: &Op<'_>, stamp: Stamp, _: Option<MemberId>) -> Ver {
         let id = self.shared.calls.open(&self.mailbox, tag);
-        self.open.insert(tag, id);
-        let Some(member) = self.shared.membership() else {
+        let Some(member) = self.member.take().or_else(|| self.shared.membership()) else {
+            self.open.insert(tag, (id, Ver::ZERO));
             self.shared.calls.complete(id, &Reply::NoRing);
             return Ver::ZERO;
         };
         let map_ver = member.map_ver();
+        self.open.insert(tag, (id, map_ver));
         let stale = |turn: &Turn| !Arc::ptr_eq(turn.member(), &member);
         if self.turn.as_ref().is_some_and(stale) {
             self.finish_turn();
@@ -332,7 +357,7 @@ impl Transport for LocalTransport {
             // What this node does not hold, it does not know: LOCAL asks nobody else.
             turn.reply(caller, &Reply::Absent);
         } else {
-            turn.request(caller, &Request::new(map_ver, op));
+            turn.request(caller, &stamp.on(Request::new(map_ver, op)));
         }
         map_ver
     }
@@ -340,9 +365,10 @@ impl Transport for LocalTransport {
     fn wait(&mut self, until: Nanos, report: &mut dyn FnMut(usize, Event<'_>)) -> Result<()> {
         self.finish_turn();
         self.shared.check_open()?;
-        let arrived = self.mailbox.take(until.since(sys::boottime()));
+        let now = sys::boottime();
+        let arrived = self.mailbox.take(until.since(now));
         for Arrival { number, tag, reply } in arrived {
-            if self.open.get(&tag) != Some(&number) {
+            if self.open.get(&tag).is_none_or(|(id, _)| *id != number) {
                 continue; // Given up meanwhile.
             }
             self.open.remove(&tag);
@@ -350,6 +376,12 @@ impl Transport for LocalTransport {
                 Ok(reply) => report(tag, Event::Reply(&reply)),
                 Err(_) => debug_assert!(false, "an answer was encoded by us"),
             }
+        }
+        if now >= self.doubt_at {
+            if self.doubt_at != Nanos::ZERO {
+                self.doubt(report);
+            }
+            self.doubt_at = now + DOUBT_AFTER;
         }
         self.shared.check_open()
     }
@@ -360,13 +392,29 @@ impl Transport for LocalTransport {
 
     fn abandon(&mut self) {
         self.finish_turn();
-        for (_, id) in self.open.drain() {
+        for (_, (id, _)) in self.open.drain() {
             self.shared.calls.forget(id);
         }
     }
 }
 
 impl LocalTransport {
+    /// What was passed on to a member that hangs is not answered, nor is its connection closed. If
+    /// some partition has another configuration now, do not wait for the old one any longer; who
+    /// waited for something else is told the same answer again.
+    fn doubt(&mut self, report: &mut dyn FnMut(usize, Event<'_>)) {
+        let Some(member) = self.shared.membership() else { return };
+        let epoch = member.map().epoch;
+        let overtaken = self.open.iter().filter(|(_, (_, map_ver))| epoch > *map_ver);
+        let overtaken: Vec<usize> = overtaken.map(|(tag, _)| *tag).collect();
+        for tag in overtaken {
+            if let Some((id, _)) = self.open.remove(&tag) {
+                self.shared.calls.forget(id);
+                report(tag, Event::Lost { sent: true });
+            }
+        }
+    }
+
     fn finish_turn(&mut self) {
         if let Some(mut turn) = self.turn.take() {
             turn.finish();

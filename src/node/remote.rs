@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::ask::{Asker, unexpected};
 use super::config::{ClientConfig, Lookup};
+use super::drive::Sessions;
 use super::lane::{Lane, Session};
 use crate::base::limits::CONNECT_TIMEOUT_MS;
 use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status, Ver};
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     /// Those who wait for nothing but time wait here, so that closing wakes them.
     resting: (Mutex<()>, Condvar),
     scout: Mutex<Scout>,
+    sessions: Arc<Sessions>,
 }
 
 /// Who fetches maps.
@@ -75,6 +77,7 @@ impl Client {
                         closed: AtomicBool::new(false),
                         resting: Default::default(),
                         scout: Mutex::new(Scout { asker, turn: 0, shunned: Vec::new() }),
+                        sessions: Arc::default(),
                         seeds,
                     };
                     return Ok(Client(Arc::new(inner)));
@@ -142,6 +145,11 @@ impl Inner {
 
     pub(super) fn map(&self) -> Arc<RingMap> {
         Arc::clone(&self.map.read())
+    }
+
+    /// The sessions of all threads.
+    pub(super) fn sessions(&self) -> Arc<Sessions> {
+        Arc::clone(&self.sessions)
     }
 
     /// Which ring.

@@ -14,6 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use super::calls::Calls;
 use super::config::NodeConfig;
 use super::control::ControlInput;
+use super::drive::Sessions;
+use super::subscribe::Hub;
 use super::worker::WorkerInput;
 use crate::base::limits::BACKLOG_BYTES_MAX;
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
@@ -29,7 +31,7 @@ pub(super) struct Membership {
     pub(super) hasher: Hasher,
     /// One replica for each partition of the ring, most of them holding nothing.
     replicas: Box<[Mutex<Replica>]>,
-    /// `BUSY`, `STREAMING` and `EXPIRING` of each replica, readable without its lock.
+    /// What each replica wants (`BUSY` and so on), readable without its lock.
     flags: Box<[AtomicU8]>,
     /// The newest map.
     map: RwLock<Arc<RingMap>>,
@@ -45,6 +47,8 @@ pub(super) const BUSY: u8 = 1;
 pub(super) const STREAMING: u8 = 2;
 /// The replica wants `sweep` now and then: keys of it may expire.
 pub(super) const EXPIRING: u8 = 4;
+/// The replica wants `collect_sessions` now and then.
+pub(super) const REMEMBERING: u8 = 8;
 
 impl Membership {
     pub(super) fn new(me: MemberId, map: Arc<RingMap>) -> Self {
@@ -90,7 +94,8 @@ impl Membership {
     pub(super) fn note(&self, pid: PartitionId, replica: &Replica) -> u8 {
         let flags = (BUSY * u8::from(replica.is_busy()))
             | (STREAMING * u8::from(replica.is_streaming()))
-            | (EXPIRING * u8::from(replica.has_expiring()));
+            | (EXPIRING * u8::from(replica.has_expiring()))
+            | (REMEMBERING * u8::from(replica.has_sessions()));
         if let Some(slot) = self.flags.get(pid.0 as usize) {
             slot.store(flags, Ordering::Relaxed);
         }
@@ -183,10 +188,13 @@ pub(super) struct Shared {
     pub(super) targets: RwLock<HashMap<u64, Arc<Target>>>,
     pub(super) calls: Calls,
     pub(super) routes: Routes,
+    /// Sessions of the calls from inside of this process.
+    pub(super) sessions: Arc<Sessions>,
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
     /// Who leads the coordinator, as far as the control thread knows; 0 if nobody.
     leader: AtomicU64,
+    pub(super) hub: Hub,
     memory_bytes: AtomicI64,
     backlog_bytes: AtomicI64,
     /// For each worker, whether one of its replicas wants `flush` soon.
@@ -205,9 +213,11 @@ impl Shared {
             targets: RwLock::default(),
             calls: Calls::default(),
             routes: Routes::default(),
+            sessions: Arc::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
             leader: AtomicU64::new(0),
+            hub: Hub::default(),
             memory_bytes: AtomicI64::new(0),
             backlog_bytes: AtomicI64::new(0),
             streaming,

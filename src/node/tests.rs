@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::drive::{drive, refusal};
 use super::local::Node;
-use super::{Lookup, NodeConfig, Ring, ScanOptions, Start};
+use super::{
+    ClientConfig, Lookup, NodeConfig, ReadOptions, Ring, ScanOptions, Start, WriteOptions,
+};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::{Error, Result, Rng, Status};
 use crate::ring::Params;
@@ -99,4 +101,48 @@ fn a_scan_whose_prefix_is_no_beginning_of_a_key_is_refused() {
         assert_eq!(scan(bytes).map(|_| ()).unwrap_err().status(), Status::KeyTooLarge);
     }
     assert_eq!(scan(KEY_BYTES_MAX).unwrap().next_page(), Ok(None));
+}
+
+/// S2: through every node, by many threads at once, with sessions that they share.
+#[test]
+fn each_addition_counts_once() {
+    let params = Params { partitions: 4, ..Params::default() };
+    let first = Ring::start(NodeConfig { params, ..config(Start::Create) }).unwrap();
+    let join = || config(Start::Join(vec![first.address()]));
+    let rings = [Ring::start(join()).unwrap(), Ring::start(join()).unwrap(), first.clone()];
+    let client = Ring::connect(&first.address(), ClientConfig::default()).unwrap();
+    let options = WriteOptions::default();
+    // The copies are still being made, and primaries move.
+    std::thread::scope(|scope| {
+        for ring in rings.iter().chain([&client, &client]) {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    ring.incr(b"sum", 1, &options).unwrap();
+                    swap_once(ring, b"swapped");
+                }
+            });
+        }
+    });
+    for key in [b"sum".as_slice(), b"swapped"] {
+        let value = client.get(key, &ReadOptions::default()).unwrap().unwrap();
+        assert_eq!(std::str::from_utf8(&value), Ok("1000"));
+    }
+    first.put(b"text", b"seven", &options).unwrap();
+    let refused = client.incr(b"text", 1, &options).unwrap_err();
+    assert_eq!(refused.status(), Status::NotANumber);
+    assert_eq!(client.incr(b"sum", i64::MAX, &options).unwrap_err().status(), Status::Overflow);
+    assert_eq!(client.cas(b"text", None, b"x", &options), Ok(false));
+    assert_eq!(client.cas(b"text", Some(b"seven"), b"x", &options), Ok(true));
+}
+
+/// Adds one by swapping, which fails until nobody else was faster.
+fn swap_once(ring: &Ring, key: &[u8]) {
+    loop {
+        let old = ring.get(key, &ReadOptions::default()).unwrap();
+        let text = old.as_deref().map_or("0", |old| std::str::from_utf8(old).unwrap());
+        let new = (text.parse::<u64>().unwrap() + 1).to_string();
+        if ring.cas(key, old.as_deref(), new.as_bytes(), &WriteOptions::default()).unwrap() {
+            return;
+        }
+    }
 }

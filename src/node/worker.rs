@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::control::{AdminReply, ControlInput};
-use super::shared::{BUSY, EXPIRING, Membership, STREAMING, Shared, Target};
+use super::shared::{BUSY, EXPIRING, Membership, REMEMBERING, STREAMING, Shared, Target};
 use super::turn::Turn;
 use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
 use crate::base::{MemberId, Nanos, Status};
@@ -21,6 +21,8 @@ const STREAM_RETRY: Duration = Duration::from_millis(2);
 
 /// How often a replica looks for expired keys.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often a replica looks for sessions that were not used for long.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
 
 /// What other threads tell a worker.
 pub(super) enum WorkerInput {
@@ -63,6 +65,7 @@ pub(super) struct Worker {
     next_tick: Nanos,
     next_stream: Nanos,
     next_sweep: Nanos,
+    next_collect: Nanos,
 }
 
 impl Worker {
@@ -81,6 +84,7 @@ impl Worker {
             next_tick: Nanos::ZERO,
             next_stream: Nanos::ZERO,
             next_sweep: Nanos::ZERO,
+            next_collect: Nanos::ZERO,
         }
     }
 
@@ -361,6 +365,10 @@ impl Handler for Worker {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.each_flagged(EXPIRING, |replica, at, _| replica.sweep(at));
+        }
+        if now >= self.next_collect {
+            self.next_collect = now + COLLECT_EVERY;
+            self.each_flagged(REMEMBERING, |replica, at, _| replica.collect_sessions(at));
         }
         if now >= self.next_tick {
             self.next_tick = now + Duration::from_millis(TICK_MS);

@@ -17,9 +17,11 @@ pub mod mutants;
 pub mod outbox;
 pub mod replica;
 pub mod router;
+pub mod session;
 
 pub use coordinator::Coordinator;
 pub use group::Group;
 pub use lease::Leases;
 pub use outbox::{Caller, Moment, Outbox};
 pub use replica::{Disposition, MapRow, Replica};
+pub use session::{ClientSessions, End, Ticket};

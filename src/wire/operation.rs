@@ -5,8 +5,10 @@ use super::replica::decode_key;
 use crate::base::limits::SCAN_PAGE_ITEMS_MAX;
 use crate::base::{MemberId, PartitionId, Ver};
 
-/// Names one operation of one client, so that a retry is recognised. All zero: no session, and
+/// Names one operation of one client, so that a retry is recognised (S1). All zero: no session, and
 /// such an operation is never sent twice.
+///
+/// - `1 <= floor <= number` unless it is all zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
     /// 128 random bits, drawn by the client for each partition; 0 is none.
@@ -32,14 +34,16 @@ impl Session {
     pub(super) fn decode(r: &mut Reader<'_>) -> Decoded<Self> {
         let session =
             Self { sid: r.u128("sid")?, number: r.u64("number")?, floor: r.u64("floor")? };
-        match session.is_none() {
-            true => Err(DecodeError("sid")),
-            false => Ok(session),
+        match session {
+            Self { sid: 0, .. } => Err(DecodeError("sid")),
+            Self { floor: 0, .. } => Err(DecodeError("floor")),
+            _ if session.floor > session.number => Err(DecodeError("floor")),
+            _ => Ok(session),
         }
     }
 }
 
-/// What is asked of a key or a partition. Numbers 4 and 5 are kept for `cas` and `incr`.
+/// What is asked of a key or a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op<'a> {
     /// The value of a key, linearizable.
@@ -73,6 +77,27 @@ pub enum Op<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// Stores a value if the key has the expected one.
+    Cas {
+        /// The key.
+        key: &'a [u8],
+        /// What its value must be; `None`: the key must be absent.
+        expected: Option<&'a [u8]>,
+        /// Its new value.
+        value: &'a [u8],
+        /// How long that lives, in milliseconds; 0 is until deleted.
+        ttl_ms: u64,
+    },
+    /// Adds to a value that is a whole number as decimal text. An absent key counts as 0.
+    Incr {
+        /// The key.
+        key: &'a [u8],
+        /// What to add.
+        delta: i64,
+        /// How long a key that was absent lives, in milliseconds; 0 is until deleted. One that was
+        /// there keeps its time.
+        ttl_ms: u64,
+    },
     /// A page of a partition.
     Scan {
         /// Which partition.
@@ -96,6 +121,8 @@ impl<'a> Op<'a> {
             | Op::GetLocal { key }
             | Op::Probe { key }
             | Op::Put { key, .. }
+            | Op::Cas { key, .. }
+            | Op::Incr { key, .. }
             | Op::Delete { key } => Some(key),
             Op::Scan { .. } => None,
         }
@@ -103,13 +130,13 @@ impl<'a> Op<'a> {
 
     /// Whether it may change something.
     pub fn is_mutation(&self) -> bool {
-        matches!(self, Op::Put { .. } | Op::Delete { .. })
+        matches!(self, Op::Put { .. } | Op::Delete { .. } | Op::Cas { .. } | Op::Incr { .. })
     }
 
     /// Bytes of its key and value.
     pub fn bytes(&self) -> usize {
         match self {
-            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Put { key, value, .. } | Op::Cas { key, value, .. } => key.len() + value.len(),
             _ => self.key().map_or(0, <[u8]>::len),
         }
     }
@@ -152,6 +179,8 @@ impl<'a> Request<'a> {
 const GET: u8 = 1;
 const PUT: u8 = 2;
 const DELETE: u8 = 3;
+const CAS: u8 = 4;
+const INCR: u8 = 5;
 const SCAN: u8 = 6;
 const GET_LOCAL: u8 = 7;
 const PROBE: u8 = 8;
@@ -159,7 +188,7 @@ const PROBE: u8 = 8;
 const FLAG_REDIRECT: u8 = 1;
 const FLAG_OPENS: u8 = 2;
 const FLAG_SESSION: u8 = 4;
-const FLAG_OPTION: u8 = 8; // put: if absent; scan: keys only
+const FLAG_OPTION: u8 = 8; // put, cas: the key must be absent; scan: keys only
 const FLAGS_KNOWN: u8 = 15;
 
 impl<'a> Request<'a> {
@@ -171,6 +200,8 @@ impl<'a> Request<'a> {
             Op::Probe { .. } => (PROBE, false),
             Op::Put { if_absent, .. } => (PUT, if_absent),
             Op::Delete { .. } => (DELETE, false),
+            Op::Cas { expected, .. } => (CAS, expected.is_none()),
+            Op::Incr { .. } => (INCR, false),
             Op::Scan { keys_only, .. } => (SCAN, keys_only),
         };
         let flags = (FLAG_REDIRECT * u8::from(self.redirect))
@@ -193,6 +224,19 @@ impl<'a> Request<'a> {
                 out.put_u64(ttl_ms);
                 out.put_short_bytes(key);
                 out.put_bytes(value);
+            }
+            Op::Cas { key, expected, value, ttl_ms } => {
+                out.put_u64(ttl_ms);
+                out.put_short_bytes(key);
+                out.put_bytes(value);
+                if let Some(expected) = expected {
+                    out.put_bytes(expected);
+                }
+            }
+            Op::Incr { key, delta, ttl_ms } => {
+                out.put_u64(ttl_ms);
+                out.put_u64(delta as u64);
+                out.put_short_bytes(key);
             }
             Op::Scan { pid, cursor, limit, prefix, .. } => {
                 out.put_u32(pid.0);
@@ -217,7 +261,7 @@ impl<'a> Request<'a> {
         let session =
             if flags & FLAG_SESSION != 0 { Session::decode(r)? } else { Session::default() };
         let option = flags & FLAG_OPTION != 0;
-        if option && !matches!(code, PUT | SCAN) {
+        if option && !matches!(code, PUT | CAS | SCAN) {
             return Err(DecodeError("flags"));
         }
         let op = match code {
@@ -230,6 +274,17 @@ impl<'a> Request<'a> {
                 key: decode_key(r)?,
                 value: r.bytes("value")?,
                 if_absent: option,
+            },
+            CAS => Op::Cas {
+                ttl_ms: r.u64("ttl")?,
+                key: decode_key(r)?,
+                value: r.bytes("value")?,
+                expected: if option { None } else { Some(r.bytes("expected")?) },
+            },
+            INCR => Op::Incr {
+                ttl_ms: r.u64("ttl")?,
+                delta: r.u64("delta")? as i64,
+                key: decode_key(r)?,
             },
             SCAN => Op::Scan {
                 pid: PartitionId(r.u32("pid")?),
@@ -286,7 +341,7 @@ pub enum Reply<'a> {
         /// Version of the answerer's map.
         map_ver: Ver,
     },
-    /// It was logged, but its fate is not known here: it may or may not take effect.
+    /// It was logged, or passed on, but its fate is not known here: it may or may not take effect.
     Unknown,
     /// A bounded queue is full; not executed.
     Busy,
@@ -311,6 +366,17 @@ pub enum Reply<'a> {
     OutOfMemory,
     /// The node belongs to no ring.
     NoRing,
+    /// Not stored: the key's value is not the expected one.
+    Mismatch,
+    /// Added: this is the new value.
+    Number(i64),
+    /// Not added: the value is not a whole number of 64 bits in decimal.
+    NotANumber,
+    /// Not added: the result would not be a number of 64 bits.
+    Overflow,
+    /// This message was not executed and never will be: its session does not exist, or not any
+    /// more, and the message may not open it (S1c).
+    SessionUnknown,
 }
 
 impl<'a> Reply<'a> {
@@ -362,6 +428,14 @@ impl<'a> Reply<'a> {
             }
             Reply::OutOfMemory => out.put_u8(12),
             Reply::NoRing => out.put_u8(13),
+            Reply::Mismatch => out.put_u8(14),
+            Reply::Number(number) => {
+                out.put_u8(15);
+                out.put_u64(*number as u64);
+            }
+            Reply::NotANumber => out.put_u8(16),
+            Reply::Overflow => out.put_u8(17),
+            Reply::SessionUnknown => out.put_u8(18),
         }
     }
 
@@ -385,6 +459,11 @@ impl<'a> Reply<'a> {
             11 => Reply::ValueTooLarge { limit: r.u32("limit")? },
             12 => Reply::OutOfMemory,
             13 => Reply::NoRing,
+            14 => Reply::Mismatch,
+            15 => Reply::Number(r.u64("number")? as i64),
+            16 => Reply::NotANumber,
+            17 => Reply::Overflow,
+            18 => Reply::SessionUnknown,
             _ => return Err(DecodeError("reply")),
         })
     }

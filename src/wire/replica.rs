@@ -1,57 +1,12 @@
 //! Between two replicas, on the data connection of a pair of members.
 
 use super::codec::{DecodeError, Decoded, Reader, Writer};
-use super::operation::{Reply, Request, Session};
-use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX};
+use super::entry::{
+    ENTRY_BYTES_MIN, EntryRef, SESSION_BYTES_MIN, SessionRecord, decode_entry, encode_entry,
+};
+use super::operation::{Reply, Request};
+use crate::base::limits::{APPEND_ENTRIES_MAX, KEY_BYTES_MAX, SESSIONS_PER_PARTITION_MAX};
 use crate::base::{Cfg, LearnerId, PartitionId, Seq, StreamId, Ver};
-
-/// What an entry does to the table. Physical: a backup never evaluates a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect<'a> {
-    /// Nothing: a condition that failed, or the entry that closes a reconciliation.
-    None,
-    /// The key has this value from now on.
-    Put {
-        /// The key.
-        key: &'a [u8],
-        /// Its new value.
-        value: &'a [u8],
-        /// When it expires, in milliseconds since 1970; 0 is never.
-        expires_at_ms: u64,
-    },
-    /// The key is gone from now on.
-    Delete {
-        /// The key.
-        key: &'a [u8],
-    },
-}
-
-/// What the client of an entry is told. Part of the replicated entry, so that a retry after a
-/// failover gets the same answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Stored, or deleted.
-    Done,
-    /// Not stored: the key is there already.
-    Exists,
-    /// Not deleted: no such key.
-    Absent,
-}
-
-/// One entry of a partition's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryRef<'a> {
-    /// Configuration of the primary that created it; with `seq` its identity.
-    pub ecfg: Cfg,
-    /// Its position.
-    pub seq: Seq,
-    /// Which operation of which session it executed.
-    pub session: Session,
-    /// What it does.
-    pub effect: Effect<'a>,
-    /// What its client is told.
-    pub outcome: Outcome,
-}
 
 /// One key of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +95,17 @@ pub enum PeerMsg<'a> {
         /// Keys with their values.
         items: Vec<Item<'a>>,
     },
+    /// A piece of a snapshot: sessions as they were at its start. They come before all keys.
+    SnapSessions {
+        /// Which partition.
+        pid: PartitionId,
+        /// Which stream.
+        strm: StreamId,
+        /// Number of this piece, counted together with the others.
+        index: u32,
+        /// Sessions.
+        sessions: Vec<SessionRecord>,
+    },
     /// The snapshot had this many pieces.
     SnapEnd {
         /// Which partition.
@@ -203,13 +169,12 @@ const SNAP_BEGIN: u8 = 0x23;
 const SNAP_CHUNK: u8 = 0x24;
 const SNAP_END: u8 = 0x25;
 const RELINQUISH: u8 = 0x26;
+const SNAP_SESSIONS: u8 = 0x27;
 const FORWARD: u8 = 0x28;
 const FORWARD_REPLY: u8 = 0x29;
 const BARRIER: u8 = 0x2A;
 const BARRIER_ACK: u8 = 0x2B;
 
-/// Bytes of the smallest entry: tag, outcome, cfg.
-const ENTRY_BYTES_MIN: usize = 10;
 /// Bytes of the smallest item: key length, a key of one byte, value length, version, expiry.
 const ITEM_BYTES_MIN: usize = 23;
 
@@ -222,6 +187,7 @@ impl<'a> PeerMsg<'a> {
             | PeerMsg::Nack { pid, .. }
             | PeerMsg::SnapBegin { pid, .. }
             | PeerMsg::SnapChunk { pid, .. }
+            | PeerMsg::SnapSessions { pid, .. }
             | PeerMsg::SnapEnd { pid, .. }
             | PeerMsg::Relinquish { pid, .. }
             | PeerMsg::Barrier { pid, .. }
@@ -238,13 +204,7 @@ impl<'a> PeerMsg<'a> {
             numbers.iter().for_each(|number| out.put_u64(*number));
         };
         match self {
-            PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } => {
-                head(out, APPEND, pid, &[cfg.0, strm.0]);
-                out.put_u8(u8::from(*sync));
-                [prev.0, prev_ecfg.0, commit.0, last.0].iter().for_each(|n| out.put_u64(*n));
-                out.put_count(entries.len());
-                entries.iter().for_each(|entry| encode_entry(entry, out));
-            }
+            PeerMsg::Append { .. } => self.encode_append(out),
             PeerMsg::Ack { pid, cfg, strm, matched, snap_ok } => {
                 head(out, ACK, pid, &[cfg.0, strm.0, matched.0]);
                 out.put_u8(u8::from(*snap_ok));
@@ -261,6 +221,12 @@ impl<'a> PeerMsg<'a> {
                 out.put_u32(*index);
                 out.put_count(items.len());
                 items.iter().for_each(|item| encode_item(item, out));
+            }
+            PeerMsg::SnapSessions { pid, strm, index, sessions } => {
+                head(out, SNAP_SESSIONS, pid, &[strm.0]);
+                out.put_u32(*index);
+                out.put_count(sessions.len());
+                sessions.iter().for_each(|session| session.encode(out));
             }
             PeerMsg::SnapEnd { pid, strm, count } => {
                 head(out, SNAP_END, pid, &[strm.0]);
@@ -283,6 +249,24 @@ impl<'a> PeerMsg<'a> {
                 Self::encode_forward_reply(*route, reply, out);
             }
         }
+    }
+
+    fn encode_append(&self, out: &mut Vec<u8>) {
+        let PeerMsg::Append { pid, cfg, strm, sync, prev, prev_ecfg, commit, last, entries } = self
+        else {
+            return;
+        };
+        out.put_u8(APPEND);
+        out.put_u32(pid.0);
+        out.put_u64(cfg.0);
+        out.put_u64(strm.0);
+        out.put_u8(u8::from(*sync));
+        out.put_u64(prev.0);
+        out.put_u64(prev_ecfg.0);
+        out.put_u64(commit.0);
+        out.put_u64(last.0);
+        out.put_count(entries.len());
+        entries.iter().for_each(|entry| encode_entry(entry, out));
     }
 
     /// Appends the payload of a `ForwardReply`, without taking the answer.
@@ -319,6 +303,7 @@ impl<'a> PeerMsg<'a> {
                 resets: r.u32("resets")?,
             },
             SNAP_CHUNK => Self::decode_chunk(&mut r)?,
+            SNAP_SESSIONS => Self::decode_sessions(&mut r)?,
             SNAP_END => PeerMsg::SnapEnd {
                 pid: PartitionId(r.u32("pid")?),
                 strm: StreamId(r.u64("strm")?),
@@ -390,84 +375,25 @@ impl<'a> PeerMsg<'a> {
         }
         Ok(PeerMsg::SnapChunk { pid, strm, index, items })
     }
-}
 
-const EFFECT_NONE: u8 = 0;
-const EFFECT_PUT: u8 = 1;
-const EFFECT_PUT_EXPIRING: u8 = 2;
-const EFFECT_DELETE: u8 = 3;
-const HAS_SESSION: u8 = 0x80;
+    fn decode_sessions(r: &mut Reader<'a>) -> Decoded<Self> {
+        let pid = PartitionId(r.u32("pid")?);
+        let strm = StreamId(r.u64("strm")?);
+        let index = r.u32("index")?;
+        let count = r.bounded_count(SESSION_BYTES_MIN, SESSIONS_PER_PARTITION_MAX, "sessions")?;
+        let mut sessions = Vec::with_capacity(count);
+        for _ in 0..count {
+            sessions.push(SessionRecord::decode(r)?);
+        }
+        Ok(PeerMsg::SnapSessions { pid, strm, index, sessions })
+    }
+}
 
 fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
     out.put_short_bytes(item.key);
     out.put_bytes(item.value);
     out.put_u64(item.ver.0);
     out.put_u64(item.expires_at_ms);
-}
-
-fn encode_entry(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
-    let session_bit = if entry.session.is_none() { 0 } else { HAS_SESSION };
-    let tag = match entry.effect {
-        Effect::None => EFFECT_NONE,
-        Effect::Put { expires_at_ms: 0, .. } => EFFECT_PUT,
-        Effect::Put { .. } => EFFECT_PUT_EXPIRING,
-        Effect::Delete { .. } => EFFECT_DELETE,
-    };
-    out.put_u8(tag | session_bit);
-    out.put_u8(match entry.outcome {
-        Outcome::Done => 0,
-        Outcome::Exists => 1,
-        Outcome::Absent => 2,
-    });
-    out.put_u64(entry.ecfg.0);
-    if session_bit != 0 {
-        entry.session.encode(out);
-    }
-    match entry.effect {
-        Effect::None => {}
-        Effect::Put { key, value, expires_at_ms } => {
-            if expires_at_ms != 0 {
-                out.put_u64(expires_at_ms);
-            }
-            out.put_short_bytes(key);
-            out.put_bytes(value);
-        }
-        Effect::Delete { key } => out.put_short_bytes(key),
-    }
-}
-
-fn decode_entry<'a>(seq: Seq, r: &mut Reader<'a>) -> Decoded<EntryRef<'a>> {
-    let tag = r.u8("entry tag")?;
-    let outcome = match r.u8("outcome")? {
-        0 => Outcome::Done,
-        1 => Outcome::Exists,
-        2 => Outcome::Absent,
-        _ => return Err(DecodeError("outcome")),
-    };
-    let ecfg = Cfg(r.u64("ecfg")?);
-    let session = if tag & HAS_SESSION != 0 { Session::decode(r)? } else { Session::default() };
-    let effect = match tag & !HAS_SESSION {
-        EFFECT_NONE => Effect::None,
-        EFFECT_PUT => {
-            Effect::Put { expires_at_ms: 0, key: decode_key(r)?, value: r.bytes("value")? }
-        }
-        EFFECT_PUT_EXPIRING => Effect::Put {
-            expires_at_ms: decode_expiry(r)?,
-            key: decode_key(r)?,
-            value: r.bytes("value")?,
-        },
-        EFFECT_DELETE => Effect::Delete { key: decode_key(r)? },
-        _ => return Err(DecodeError("entry tag")),
-    };
-    Ok(EntryRef { ecfg, seq, session, effect, outcome })
-}
-
-/// When an entry that expires does; never is another tag.
-fn decode_expiry(r: &mut Reader<'_>) -> Decoded<u64> {
-    match r.u64("expiry")? {
-        0 => Err(DecodeError("expiry")),
-        at_ms => Ok(at_ms),
-    }
 }
 
 /// A key of a length that the store accepts.

@@ -1,100 +1,44 @@
 //! The evidence for the coordinator's consensus: `docs/CONSENSUS.md` says what each part shows.
 //!
-//! - `cargo test --test group` runs a few seeds, the directed tests, a small exhaustive search, and
-//!   a test of determinism.
+//! - `cargo test --test group` runs a few seeds of each simulator, the directed tests, a small
+//!   exhaustive search, and a test of determinism.
 //! - `SEEDS=20000 cargo test --release --test group -- --nocapture many_seeds` runs many, from
-//!   `SEED_START` on, and says what happened in them.
+//!   `SEED_START` on, and says what happened in them; `storms` in the place of `many_seeds` runs
+//!   the other simulator.
 //! - `SEED=7 cargo test --release --test group -- --nocapture one_seed` replays one and, if it
 //!   fails, shows the end of its trace.
+//! - `cargo test --release --features mutants --test group -- --nocapture` tests the tests.
+//!
+//! The core's debug assertions are violations as well; a release build has them with
+//! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
+#![cfg_attr(feature = "mutants", allow(dead_code, reason = "only the mutants are run then"))]
 
+mod directed;
+#[cfg(not(feature = "mutants"))]
+mod exhaustive;
+#[cfg(not(feature = "mutants"))]
+mod failover;
+mod lab;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod oracle;
 mod owner;
+#[cfg(not(feature = "mutants"))]
+mod seeds;
 mod settings;
+mod storm;
 mod world;
 
 use std::any::Any;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-use world::{Counters, Outcome, World};
-
-/// Seeds of a plain `cargo test`.
-const SEEDS_DEFAULT: u64 = 200;
-
-pub fn number(name: &str, default: u64) -> u64 {
+/// A number from the environment.
+fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// What a panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a text"))
-}
-
-/// Says how to replay a violation, and fails.
-fn report(seed: u64, outcome: &Outcome) {
-    if let Some(why) = &outcome.violation {
-        for line in &outcome.tail {
-            println!("{line}");
-        }
-        panic!(
-            "seed {seed}: {why}\n\
-             replay: SEED={seed} cargo test --release --test group -- --nocapture one_seed"
-        );
-    }
-}
-
-#[test]
-fn many_seeds() {
-    let (first, count) = (number("SEED_START", 1), number("SEEDS", SEEDS_DEFAULT));
-    let keep_going = number("KEEP_GOING", 0) > 0;
-    let begun = Instant::now();
-    let next = AtomicU64::new(first);
-    let total = Mutex::new((Counters::default(), Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let work = || loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= first + count {
-            return;
-        }
-        let outcome = World::run(seed, false);
-        let mut total = total.lock().unwrap();
-        total.0.add(&outcome.counters);
-        if let Some(why) = outcome.violation {
-            println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-            total.1.push(seed);
-            if !keep_going {
-                next.store(first + count, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    let (counters, mut failed) = total.into_inner().unwrap();
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{count} seeds from {first} in {seconds:.1} s: {:.0}/s", count as f64 / seconds);
-    println!("{counters:#?}");
-    failed.sort_unstable();
-    println!("{} violations: {failed:?}", failed.len());
-    if let Some(seed) = failed.first() {
-        report(*seed, &World::run(*seed, true));
-    }
-}
-
-#[test]
-fn one_seed() {
-    let seed = number("SEED", 1);
-    report(seed, &World::run(seed, true));
-}
-
-#[test]
-fn a_seed_replays_exactly() {
-    for seed in 1..=5 {
-        let (first, second) = (World::run(seed, false), World::run(seed, true));
-        assert_eq!(first.hash, second.hash, "seed {seed} went two ways");
-        assert_ne!(first.hash, World::run(seed + 1, false).hash, "two seeds are one");
-    }
 }

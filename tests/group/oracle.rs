@@ -56,6 +56,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// How many configurations were started.
+    pub fn configurations(&self) -> u64 {
+        self.voters.len() as u64
+    }
+
     /// Who voted in the configuration before `cfg`.
     pub fn voters_before(&self, cfg: Ver) -> Option<&Vec<MemberId>> {
         self.voters.range(..cfg).next_back().map(|(_, voters)| voters)

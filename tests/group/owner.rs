@@ -163,10 +163,6 @@ impl Owner {
         self.group.as_ref()
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::is_ready)
-    }
-
     pub fn tick(&mut self) {
         self.ticks += 1;
         if let Some(group) = &mut self.group {
@@ -182,6 +178,14 @@ impl Owner {
     pub fn reconnected(&mut self, peer: MemberId) {
         if let Some(group) = &mut self.group {
             group.reconnected(peer);
+        }
+        self.settle();
+    }
+
+    /// The connection to `peer` broke, and no new one can be made.
+    pub fn lost(&mut self, peer: MemberId) {
+        if let Some(group) = &mut self.group {
+            group.lost(peer);
         }
         self.settle();
     }

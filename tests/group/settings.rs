@@ -37,10 +37,12 @@ pub enum Fault {
     Heal,
     Reset,
     Pause,
+    /// A node takes another one for dead.
+    Suspect,
     Resize,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     Fault::Kill,
     Fault::CutOneWay,
     Fault::CutBothWays,
@@ -48,6 +50,7 @@ const FAULTS: [Fault; 8] = [
     Fault::Heal,
     Fault::Reset,
     Fault::Pause,
+    Fault::Suspect,
     Fault::Resize,
 ];
 

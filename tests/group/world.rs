@@ -14,7 +14,7 @@ use crate::settings::{Fault, Settings};
 /// A client asks again after this long.
 const PATIENCE_MS: u64 = 300;
 /// After the faults: everything is decided and known to all within this time.
-const RECOVERY_MS: u64 = 15_000;
+const RECOVERY_MS: u64 = 9_000;
 /// Processes at the same time, at most.
 const NODES_MAX: usize = 9;
 
@@ -23,6 +23,7 @@ enum Event {
     Tick(MemberId),
     Packet { from: MemberId, to: MemberId, generation: u32, packet: Packet },
     Reconnected(MemberId, MemberId),
+    Lost(MemberId, MemberId),
     Spawn,
     Client,
     Operator,
@@ -88,6 +89,7 @@ pub struct World {
     wanted: usize,
     is_healed: bool,
     pub has_clients: bool,
+    pub has_operator: bool,
     hash: u64,
     trace: Option<Vec<String>>,
 }
@@ -117,6 +119,7 @@ impl World {
             wanted: 3,
             is_healed: false,
             has_clients: true,
+            has_operator: true,
             hash: 0xcbf2_9ce4_8422_2325,
             trace: is_traced.then(Vec::new),
         };
@@ -137,18 +140,10 @@ impl World {
         let mut world = World::new(seed, None, is_traced);
         let mut run = || -> Result<(), String> {
             world.run_until(world.settings.chaos_ms)?;
-            world.heal();
+            let size = [1, 3, 3, 5][world.rng.below(4) as usize];
+            world.heal_to(size);
             world.run_until(world.now + 500)?;
-            world.has_clients = false;
-            let healed = world.now;
-            while !world.is_converged() {
-                if world.now > healed + RECOVERY_MS {
-                    return Err(world.why_stuck());
-                }
-                world.run_until(world.now + 50)?;
-            }
-            world.counters.recovery_ms_max = world.now - healed;
-            Ok(())
+            world.recover()
         };
         // A core's assertion is a violation as well.
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut run));
@@ -156,7 +151,7 @@ impl World {
             Ok(result) => result.err(),
             Err(panic) => Some(crate::panic_text(panic.as_ref())),
         };
-        world.counters.configurations = world.latest().0.0;
+        world.counters.configurations = world.oracle.configurations();
         let tail = world.trace.take().unwrap_or_default();
         let at = world.now;
         Outcome {
@@ -165,6 +160,35 @@ impl World {
             hash: world.hash,
             tail: tail[tail.len().saturating_sub(400)..].to_vec(),
         }
+    }
+
+    /// A ring of so many voters, in which nothing has happened yet.
+    pub fn grown(seed: u64, voters: usize, settings: Settings) -> Result<Self, String> {
+        let mut world = World::new(seed, Some(settings), false);
+        world.wanted = voters;
+        while world.latest().1.len() != voters || world.leader().is_none() {
+            if world.now > RECOVERY_MS {
+                return Err(world.why_stuck());
+            }
+            world.run_until(world.now + 50)?;
+        }
+        let phase = world.rng.range(100, 400);
+        world.run_until(world.now + phase)?;
+        Ok(world)
+    }
+
+    /// Waits until everything that was asked for is done and known to all.
+    pub fn recover(&mut self) -> Result<(), String> {
+        self.has_clients = false;
+        let begin = self.now;
+        while !self.is_converged() {
+            if self.now > begin + RECOVERY_MS {
+                return Err(self.why_stuck());
+            }
+            self.run_until(self.now + 50)?;
+        }
+        self.counters.recovery_ms_max = self.now - begin;
+        Ok(())
     }
 
     pub fn run_until(&mut self, end: u64) -> Result<(), String> {
@@ -211,6 +235,17 @@ impl World {
         self.nodes.remove(&mid);
     }
 
+    /// The victim's host lives and resets its connections, which all others notice.
+    pub fn kill_noticed(&mut self, mid: MemberId) {
+        self.kill(mid);
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            // What was on its way came before the reset, or is lost with it.
+            *self.generations.entry((mid, other)).or_default() += 1;
+            let delay = self.rng.range(1, 6);
+            self.after(delay, Event::Lost(other, mid));
+        }
+    }
+
     pub fn cut(&mut self, from: MemberId, to: MemberId) {
         self.note(|| format!("cut {from:?} -> {to:?}"));
         self.counters.cuts += 1;
@@ -222,11 +257,11 @@ impl World {
         self.after(delay, Event::Spawn);
     }
 
-    /// Ends all faults.
-    pub fn heal(&mut self) {
+    /// Ends all faults; so many voters are wanted in the end.
+    pub fn heal_to(&mut self, voters: usize) {
         self.is_healed = true;
         self.paused.clear();
-        self.wanted = [1, 3, 3, 5][self.rng.below(4) as usize];
+        self.wanted = voters;
         self.mend_cuts();
     }
 
@@ -254,6 +289,11 @@ impl World {
                     return Ok(());
                 };
                 node.reconnected(peer);
+                self.after_event(mid)
+            }
+            Event::Lost(mid, peer) => {
+                let Some(node) = self.nodes.get_mut(&mid) else { return Ok(()) };
+                node.lost(peer);
                 self.after_event(mid)
             }
             Event::Spawn => {
@@ -349,7 +389,7 @@ impl World {
             .map(|(number, (_, attempt))| (*number, *attempt))
             .collect();
         for (number, attempt) in due {
-            if let Some(at) = self.any_node() {
+            if let Some(at) = self.any_informed() {
                 self.open.insert(number, (now + PATIENCE_MS, attempt + 1));
                 self.command(at, Command::Number(number), attempt)?;
             }
@@ -360,12 +400,12 @@ impl World {
     /// Replaces voters that are dead, or taken for dead, and follows the wanted size.
     fn on_operator(&mut self) -> Result<(), String> {
         self.after(self.settings.operator_every_ms, Event::Operator);
-        let Some(at) = self.any_node() else { return Ok(()) };
-        // Looks with the eyes of one node, which may be behind.
-        let (cfg, voters) = (self.nodes[&at].state().cfg, self.nodes[&at].state().voters.clone());
-        if voters.is_empty() {
+        if !self.has_operator {
             return Ok(());
         }
+        // Looks with the eyes of one node, which may be behind.
+        let Some(at) = self.any_informed() else { return Ok(()) };
+        let (cfg, voters) = (self.nodes[&at].state().cfg, self.nodes[&at].state().voters.clone());
         let mut live: Vec<MemberId> = voters.clone();
         live.retain(|mid| self.nodes.contains_key(mid));
         if !self.is_healed && self.rng.chance(self.settings.wrong_death) && live.len() > 1 {
@@ -407,7 +447,10 @@ impl World {
         }
         match fault {
             Fault::Kill if self.may_die(a) => {
-                self.kill(a);
+                match self.rng.chance(500) {
+                    true => self.kill_noticed(a),
+                    false => self.kill(a),
+                }
                 let delay = self.rng.range(20, 600);
                 self.spawn_after(delay);
             }
@@ -430,6 +473,7 @@ impl World {
                 self.note(|| format!("pause {a:?} until {until}"));
                 self.paused.insert(a, until);
             }
+            Fault::Suspect => self.after(1, Event::Lost(b, a)),
             Fault::Resize => self.wanted = [1, 3, 3, 5][self.rng.below(4) as usize],
         }
     }
@@ -482,7 +526,7 @@ impl World {
             && voters.iter().all(knows)
     }
 
-    fn why_stuck(&self) -> String {
+    pub fn why_stuck(&self) -> String {
         let mut text = format!(
             "stuck: open {:?}, newest {:?}, wanted {}, decided {}",
             self.open,
@@ -508,6 +552,14 @@ impl World {
     fn any_node(&mut self) -> Option<MemberId> {
         let at = self.rng.below(self.nodes.len() as u64) as usize;
         self.nodes.keys().nth(at).copied()
+    }
+
+    /// A node that was ever told of the ring.
+    fn any_informed(&mut self) -> Option<MemberId> {
+        let knows = |node: &Owner| node.state().cfg > Ver::ZERO;
+        let informed = self.nodes.iter().filter(|(_, node)| knows(node)).map(|(mid, _)| *mid);
+        let informed: Vec<MemberId> = informed.collect();
+        informed.get(self.rng.below(informed.len() as u64) as usize).copied()
     }
 
     fn is_paused(&self, mid: MemberId) -> bool {

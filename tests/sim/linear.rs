@@ -30,6 +30,11 @@ pub enum Action {
     PutIfAbsent(Value, Option<bool>),
     /// Removed the key; `Some(true)` if it says that there was one.
     Delete(Option<bool>),
+    /// Stored the second value if the key had the first; `Some(true)` if it says that it did.
+    Cas(Option<Value>, Value, Option<bool>),
+    /// Added this, at least 1, and says the sum. A key that is added to is not otherwise written,
+    /// so its values are unique as well.
+    Incr(u64, Option<Value>),
     /// The time of this value is over: from its call on, the key may become absent if it still
     /// has this value. Always open.
     Expire(Value),
@@ -116,15 +121,21 @@ fn readers(operations: &[Operation]) -> HashMap<Value, u128> {
 
 /// For each operation the earlier ones that cannot be told apart from it.
 fn twins(operations: &[Operation], readers: &HashMap<Value, u128>) -> Vec<u128> {
-    let expires = |value| operations.iter().any(|o| o.action == Action::Expire(value));
+    let names = |action, value| match action {
+        Action::Expire(old) => old == value,
+        Action::Cas(expected, _, _) => expected == Some(value),
+        _ => false,
+    };
+    let named = |value| operations.iter().any(|o| names(o.action, value));
     let class = |operation: &Operation| match operation.action {
         _ if operation.answered.is_some() => None,
         Action::Delete(_) => Some(0),
-        Action::Put(v) if !readers.contains_key(&v) && !expires(v) => Some(1),
-        Action::PutIfAbsent(v, _) if !readers.contains_key(&v) && !expires(v) => Some(2),
+        Action::Put(v) if !readers.contains_key(&v) && !named(v) => Some(1),
+        Action::PutIfAbsent(v, _) if !readers.contains_key(&v) && !named(v) => Some(2),
+        Action::Incr(delta @ 1..=3, _) => Some(2 + delta as usize),
         _ => None,
     };
-    let mut seen = [0u128; 3];
+    let mut seen = [0u128; 6];
     let of = |(at, operation): (usize, &Operation)| {
         let Some(class) = class(operation) else { return 0 };
         let earlier: u128 = seen[class];
@@ -153,6 +164,7 @@ fn take_unchanging(operations: &[Operation], mut taken: u128, value: Option<Valu
             Action::Get(read) => read == value,
             Action::PutIfAbsent(_, Some(false)) => value.is_some(),
             Action::Delete(Some(false)) => value.is_none(),
+            Action::Cas(expected, _, Some(false)) => value != expected,
             _ => false,
         };
         let found = callable(operations, taken).find(|(_, o)| fits(o.action)).map(|(at, _)| at);
@@ -169,6 +181,11 @@ fn changed(action: Action, value: Option<Value>) -> Option<Option<Value>> {
         Action::Put(new) => Some(Some(new)),
         Action::PutIfAbsent(new, Some(true) | None) if value.is_none() => Some(Some(new)),
         Action::Delete(Some(true) | None) if value.is_some() => Some(None),
+        Action::Cas(expected, new, Some(true) | None) if value == expected => Some(Some(new)),
+        Action::Incr(delta, sum) => {
+            let new = value.unwrap_or(0) + delta;
+            sum.is_none_or(|sum| sum == new).then_some(Some(new))
+        }
         Action::Expire(old) if value == Some(old) => Some(None),
         _ => None,
     }
@@ -186,7 +203,7 @@ mod tests {
         Operation { called, answered: None, action }
     }
 
-    use Action::{Delete, Expire, Get, Put, PutIfAbsent};
+    use Action::{Cas, Delete, Expire, Get, Incr, Put, PutIfAbsent};
     use Verdict::{Linearizable, Violation};
 
     #[test]
@@ -239,6 +256,34 @@ mod tests {
         assert_eq!(check(&both), Violation);
         let with_delete = [both[0], both[1], open(3, Delete(None))];
         assert_eq!(check(&with_delete), Linearizable);
+    }
+
+    #[test]
+    fn a_swap_needs_what_it_expects() {
+        let put = done(1, 2, Put(1));
+        let swap = |expected, answer| done(3, 4, Cas(expected, 2, answer));
+        assert_eq!(
+            check(&[put, swap(Some(1), Some(true)), done(5, 6, Get(Some(2)))]),
+            Linearizable
+        );
+        assert_eq!(check(&[put, swap(None, Some(true))]), Violation);
+        assert_eq!(check(&[put, swap(Some(1), Some(false))]), Violation);
+        assert_eq!(check(&[put, swap(Some(9), Some(false))]), Linearizable);
+        assert_eq!(check(&[swap(None, Some(true)), done(5, 6, Get(Some(2)))]), Linearizable);
+        let open = open(3, Cas(Some(1), 2, None));
+        assert_eq!(check(&[put, open, done(5, 6, Get(Some(2)))]), Linearizable);
+        assert_eq!(check(&[put, open, done(5, 6, Get(Some(1)))]), Linearizable);
+    }
+
+    #[test]
+    fn a_sum_counts_each_addition_once() {
+        let sum = |at, delta, sum| done(at, at + 1, Incr(delta, Some(sum)));
+        assert_eq!(check(&[sum(1, 2, 2), sum(3, 1, 3), done(5, 6, Get(Some(3)))]), Linearizable);
+        assert_eq!(check(&[sum(1, 2, 2), sum(3, 1, 5)]), Violation);
+        assert_eq!(check(&[sum(1, 2, 2), sum(3, 1, 3), done(5, 6, Get(Some(4)))]), Violation);
+        let maybe = [open(1, Incr(1, None)), open(2, Incr(1, None)), sum(3, 2, 3)];
+        assert_eq!(check(&[&maybe[..], &[done(5, 6, Get(Some(4)))]].concat()), Linearizable);
+        assert_eq!(check(&[&maybe[..], &[done(5, 6, Get(Some(5)))]].concat()), Violation);
     }
 
     #[test]

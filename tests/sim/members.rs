@@ -217,6 +217,10 @@ impl World {
             if self.nodes.get(&mid).is_some_and(busy) {
                 self.input(mid, pid, None, |replica, at, out| replica.tick(at, out));
             }
+            let remembering = |node: &Node| node.replicas[pid.0 as usize].has_sessions();
+            if self.nodes.get(&mid).is_some_and(remembering) {
+                self.close_sessions(mid, pid);
+            }
             let expiring = |node: &Node| node.replicas[pid.0 as usize].has_expiring();
             if self.nodes.get(&mid).is_some_and(expiring) {
                 self.input(mid, pid, None, |replica, at, _| replica.sweep(at));
@@ -225,6 +229,17 @@ impl World {
         // Fewer and later ticks than the 10 ms of a runtime are as good.
         self.coordinate(mid, |coordinator| (0..TICK_MS / 10).for_each(|_| coordinator.tick()));
         self.after(Duration::from_millis(TICK_MS), Event::Tick(mid));
+    }
+
+    /// S1e: sessions are closed by entries; also ones that are in use.
+    fn close_sessions(&mut self, mid: MemberId, pid: PartitionId) {
+        if self.rng.chance(self.settings.sessions.close_permille) {
+            let pick = self.rng.next_u64();
+            let closed = self.input(mid, pid, None, |r, _, _| r.close_any_session(pick));
+            self.counters.closed += u64::from(closed == Some(true));
+        } else {
+            self.input(mid, pid, None, |replica, at, _| replica.collect_sessions(at));
+        }
     }
 
     /// Puts on its way what a core said.

@@ -7,13 +7,15 @@ use ringkv::base::{Cfg, MemberId, Nanos, PartitionId, Seq};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Replica};
 use ringkv::ring::RingMap;
-use ringkv::wire::{Effect, EntryRef, Outcome, PeerMsg};
+use ringkv::wire::{Effect, EntryRef, PeerMsg, Session};
 
 /// The identity of an entry, and a digest of what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EntryId {
     ecfg: Cfg,
     content: u64,
+    /// The operation that it executed, if that has a session.
+    operation: Option<(u128, u64)>,
 }
 
 /// What was seen of one replica after its last input.
@@ -61,6 +63,8 @@ struct Partition {
     committed: BTreeMap<Seq, EntryId>,
     /// Every entry that was ever seen (I6).
     entries: BTreeMap<(Cfg, Seq), u64>,
+    /// Where each operation of a session was committed (I10).
+    executed: BTreeMap<(u128, u64), Seq>,
     /// Digest of the table at each commit position (I11).
     digests: BTreeMap<Seq, u64>,
     /// The highest commit position of anybody.
@@ -192,6 +196,11 @@ impl Partition {
                 if *first != id {
                     return Err(format!("{seq:?} was committed as {first:?}, now as {id:?}"));
                 }
+                let Some(operation) = id.operation else { continue };
+                let executed = *self.executed.entry(operation).or_insert(seq);
+                if executed != seq {
+                    return Err(format!("I10: {operation:?} executed at {executed:?} and {seq:?}"));
+                }
             }
             self.top = self.top.max(new.commit);
         }
@@ -253,8 +262,16 @@ fn arrived(msg: Option<&PeerMsg<'_>>, seq: Seq) -> Option<EntryId> {
 fn id_of(entry: EntryRef<'_>) -> EntryId {
     let mut content = 0xCBF2_9CE4_8422_2325u64;
     let mut mix = |bytes: &[u8]| content = fold(content, bytes);
+    let Session { sid, number, floor } = entry.session;
+    mix(&sid.to_le_bytes());
+    mix(&number.to_le_bytes());
+    mix(&floor.to_le_bytes());
     match entry.effect {
         Effect::None => mix(&[0]),
+        Effect::Close { sid } => {
+            mix(&[3]);
+            mix(&sid.to_le_bytes());
+        }
         Effect::Put { key, value, expires_at_ms } => {
             mix(&[1]);
             mix(key);
@@ -267,12 +284,9 @@ fn id_of(entry: EntryRef<'_>) -> EntryId {
             mix(key);
         }
     }
-    mix(&[match entry.outcome {
-        Outcome::Done => 0,
-        Outcome::Exists => 1,
-        Outcome::Absent => 2,
-    }]);
-    EntryId { ecfg: entry.ecfg, content }
+    mix(format!("{:?}", entry.outcome).as_bytes());
+    let operation = (!entry.session.is_none()).then_some((sid, number));
+    EntryId { ecfg: entry.ecfg, content, operation }
 }
 
 /// FNV-1a, for digests that only have to be equal for equal runs.

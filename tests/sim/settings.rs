@@ -29,6 +29,43 @@ pub struct Attacks {
     pub promote_falsely: bool,
 }
 
+impl Attacks {
+    fn draw(rng: &mut Rng, promote_falsely: bool) -> Self {
+        Self {
+            handover_twice: rng.chance(250),
+            isolate_old_primary: rng.chance(250),
+            reset_in_snapshot: rng.chance(250),
+            delay_map_to_learner: rng.chance(250),
+            drop_streamer: rng.chance(200),
+            drop_coordinator: rng.chance(250),
+            remove_for_no_reason: rng.chance(200),
+            late_append: rng.chance(250),
+            promote_falsely,
+        }
+    }
+}
+
+/// What makes life hard for sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionFaults {
+    /// How often a client sends again before it could know that it must.
+    pub impatient_permille: u64,
+    /// How often a message that may be doubled is.
+    pub double_permille: u64,
+    /// How often, of the ticks of a primary, a session is closed that may be in use.
+    pub close_permille: u64,
+}
+
+impl SessionFaults {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            impatient_permille: pick(rng, &[0, 20, 200]),
+            double_permille: pick(rng, &[0, 50, 400]),
+            close_permille: pick(rng, &[0, 10, 120]),
+        }
+    }
+}
+
 /// The choices of one seed.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -49,6 +86,12 @@ pub struct Settings {
     pub deletes_permille: u64,
     pub if_absent_permille: u64,
     pub ttl_permille: u64,
+    pub cas_permille: u64,
+    /// Keys, the last ones, that are only added to.
+    pub counters: u64,
+    /// Operations that a client has under way at the same time.
+    pub pipeline: usize,
+    pub sessions: SessionFaults,
     pub value_bytes: usize,
     pub operation_timeout_ms: u64,
     /// How often a client asks somebody else than the primary.
@@ -111,6 +154,10 @@ impl Settings {
             deletes_permille: pick(rng, &[0, 100, 300]),
             if_absent_permille: pick(rng, &[0, 200, 500]),
             ttl_permille: pick(rng, &[0, 0, 100, 400]),
+            cas_permille: pick(rng, &[0, 200, 600]),
+            counters: rng.below(3),
+            pipeline: pick(rng, &[1, 2, 6]),
+            sessions: if quiet { SessionFaults::default() } else { SessionFaults::draw(rng) },
             value_bytes: if big { 34_000 } else { 16 },
             operation_timeout_ms: pick(rng, &[500, 2_000, 5_000]),
             misroute_permille: pick(rng, &[0, 50, 400]),
@@ -129,24 +176,18 @@ impl Settings {
             bulk_room: pick(rng, &[1, 40_000, 1 << 20]),
             no_room_permille: pick(rng, &[0, 300, 800]),
             memory_full_permille: pick(rng, &[0, 0, 100]),
-            attacks: if quiet {
-                Attacks::default()
-            } else {
-                Attacks {
-                    handover_twice: rng.chance(250),
-                    isolate_old_primary: rng.chance(250),
-                    reset_in_snapshot: rng.chance(250),
-                    delay_map_to_learner: rng.chance(250),
-                    drop_streamer: rng.chance(200),
-                    drop_coordinator: rng.chance(250),
-                    remove_for_no_reason: rng.chance(200),
-                    late_append: rng.chance(250),
-                    promote_falsely: may_wedge,
-                }
+            attacks: match quiet {
+                true => Attacks::default(),
+                false => Attacks::draw(rng, may_wedge),
             },
             may_wedge,
             quiet,
         }
+    }
+
+    /// Whether a key is only added to.
+    pub fn is_counter(&self, key: u64) -> bool {
+        key + self.counters >= self.keys
     }
 
     /// How long one message takes.
@@ -162,6 +203,7 @@ impl Settings {
         self.map_skip_permille = 0;
         self.no_room_permille = 0;
         self.memory_full_permille = 0;
+        self.sessions = SessionFaults::default();
         self.bulk_room = self.bulk_room.max(40_000);
         self.attacks = Attacks::default();
     }

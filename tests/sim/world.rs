@@ -16,7 +16,7 @@ use ringkv::ring::{Hasher, RingMap};
 use ringkv::wire::JoinInfo;
 
 use crate::clients::Client;
-use crate::net::{Endpoint, Link, Network, Parcel};
+use crate::net::{Endpoint, Kind, Link, Network, Parcel};
 use crate::node::Node;
 use crate::oracle::{Check, Oracle, fold};
 use crate::settings::Settings;
@@ -45,8 +45,10 @@ pub enum Event {
     Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
     /// A member goes on after a pause.
     Resume(MemberId),
-    /// A client looks at what it is waiting for. Ignored if the client has moved on.
-    Wake { client: usize, token: u64 },
+    /// A client looks at what it is waiting for.
+    Wake { client: usize },
+    /// A request arrives at the network for a second time.
+    Double { client: usize, to: MemberId, bytes: Vec<u8> },
     /// A random fault is due.
     Fault,
     /// A connection breaks.
@@ -109,6 +111,13 @@ pub struct Counters {
     pub forwards: u64,
     pub coordinator_moves: u64,
     pub unresolved: u64,
+    pub sessions: u64,
+    pub closed: u64,
+    pub session_unknown: u64,
+    pub refused_unknown: u64,
+    pub retries: u64,
+    pub impatience: u64,
+    pub doubles: u64,
 }
 
 impl Counters {
@@ -120,7 +129,7 @@ impl Counters {
     }
 
     /// All counts with their names.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 17] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("events", &mut self.events),
             ("operations", &mut self.operations),
@@ -139,6 +148,13 @@ impl Counters {
             ("forwards", &mut self.forwards),
             ("coordinator_moves", &mut self.coordinator_moves),
             ("unresolved", &mut self.unresolved),
+            ("sessions", &mut self.sessions),
+            ("sessions_closed", &mut self.closed),
+            ("session_unknown", &mut self.session_unknown),
+            ("refused_unknown", &mut self.refused_unknown),
+            ("retries", &mut self.retries),
+            ("impatience", &mut self.impatience),
+            ("doubles", &mut self.doubles),
         ]
     }
 }
@@ -359,7 +375,10 @@ impl World {
                 self.adopt_row(mid, pid, &map, promised_until);
             }
             Event::Resume(mid) => self.resume(mid),
-            Event::Wake { client, token } => self.client_wakes(client, token),
+            Event::Wake { client } => self.client_wakes(client),
+            Event::Double { client, to, bytes } => {
+                self.send(Endpoint::Client(client), Endpoint::Node(to), Kind::Client, bytes);
+            }
             Event::Fault => self.random_fault(),
             Event::Reset(link) => self.reset(link),
             Event::Operator => self.operate(),

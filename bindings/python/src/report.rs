@@ -223,3 +223,28 @@ impl From<ringkv::ring::Plan> for Plan {
         }
     }
 }
+
+#[derive(IntoPyObject)]
+pub(crate) struct Event {
+    kind: &'static str,
+    time_ms: u64,
+    member: Option<NodeRef>,
+    partitions: u64,
+    done: u64,
+    total: u64,
+    text: String,
+}
+
+impl From<ringkv::Event> for Event {
+    fn from(event: ringkv::Event) -> Self {
+        Self {
+            kind: event.kind.name(),
+            time_ms: event.time_ms,
+            partitions: event.partitions,
+            done: event.done,
+            total: event.total,
+            text: event.text(),
+            member: event.member.map(Into::into),
+        }
+    }
+}

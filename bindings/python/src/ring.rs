@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use ringkv::{ChangeOptions, ClientConfig, Progress, ReadOptions, ScanOptions, Status};
 
 use crate::call::{blocking, exception, raise_from_callback};
+use crate::events::Events;
 use crate::options;
 use crate::process::OfProcess;
 use crate::report;
@@ -108,6 +109,37 @@ impl Ring {
         let options = options::write(timeout.as_ref(), None, false)?;
         let ring = self.0.value(py)?;
         blocking(py, || ring.delete(key, &options))
+    }
+
+    /// Stores `value` if `key` has the expected one (None: if it is absent); whether it did.
+    #[pyo3(signature = (key, expected, value, timeout=None, ttl=None))]
+    fn cas(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: &[u8],
+        timeout: Option<Bound<'_, PyAny>>,
+        ttl: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let options = options::write(timeout.as_ref(), ttl.as_ref(), false)?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.cas(key, expected, value, &options))
+    }
+
+    /// Adds to the number under `key`; the sum.
+    #[pyo3(signature = (key, delta=1, timeout=None, ttl=None))]
+    fn incr(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        delta: i64,
+        timeout: Option<Bound<'_, PyAny>>,
+        ttl: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<i64> {
+        let options = options::write(timeout.as_ref(), ttl.as_ref(), false)?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.incr(key, delta, &options))
     }
 
     /// The values of `keys` (None for a missing one), and what failed.
@@ -241,6 +273,12 @@ impl Ring {
         let timeout = options::change_timeout(timeout.as_ref())?;
         let ring = self.0.value(py)?;
         blocking(py, || ring.reset_lost(timeout))
+    }
+
+    /// What happens to the ring from now on.
+    fn events(&self, py: Python<'_>) -> PyResult<Events> {
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.events()).map(Events::new)
     }
 
     /// Waits until nothing moves and every partition has its copies.

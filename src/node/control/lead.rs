@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use super::{AdminReply, Control, PROPOSE_EVERY};
-use crate::base::limits::GROUP_TICK_MS;
+use crate::base::limits::{GROUP_HEARTBEAT_TICKS, GROUP_TICK_MS};
 use crate::base::{MemberId, Nanos, Status, Term, Ver};
 use crate::net::{Context, Link};
 use crate::node::shared::Membership;
 use crate::proto::coordinator::News;
 use crate::wire::{Applied, Command, ControlMsg, GroupMsg, Rejection};
+
+/// Nothing happens in a group between two heartbeats, and an idle node shall sleep.
+const TICKS_AT_ONCE: u64 = GROUP_HEARTBEAT_TICKS as u64;
 
 /// Who leads the coordinator, as far as is known here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +40,18 @@ pub(super) enum Whom {
 }
 
 impl Control {
+    /// The node has left its ring: whoever waits is told, and the next ring has another leader.
+    pub(super) fn forget_coordinator(&mut self) {
+        self.coordinator = None;
+        self.known_leader = Leader::default();
+        self.led = None;
+        for pending in std::mem::take(&mut self.pending) {
+            if let Whom::Operator(reply) = pending.whom {
+                reply.send(Status::Unavailable, "the node has left the ring");
+            }
+        }
+    }
+
     /// A command of a replica of this node.
     pub(super) fn submit_own(&mut self, command: Command) {
         let Some(member) = self.shared.membership() else { return };
@@ -170,9 +185,9 @@ impl Control {
             return;
         };
         if now >= self.group_tick_at {
-            // Late ticks are not made up for: to be late is to have heard nothing for longer.
-            self.group_tick_at = Nanos(now.0 + Nanos::from_millis(GROUP_TICK_MS).0);
-            coordinator.tick();
+            // Late ticks are not made up for: who stood still has heard nothing meanwhile.
+            self.group_tick_at = Nanos(now.0 + Nanos::from_millis(GROUP_TICK_MS).0 * TICKS_AT_ONCE);
+            (0..TICKS_AT_ONCE).for_each(|_| coordinator.tick());
         }
     }
 

@@ -395,6 +395,6 @@ impl Handler for Control {
 
     fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {
         self.run_coordinator(ctx, now);
-        self.shared.set_leader(self.present_leader());
+        self.note_leader();
     }
 }

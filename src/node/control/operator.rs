@@ -71,6 +71,18 @@ impl Control {
         if is_connected { leader } else { MemberId::ZERO }
     }
 
+    /// Lets the other threads, and whoever listens, know who leads.
+    pub(super) fn note_leader(&self) {
+        let leader = self.present_leader();
+        let before = self.shared.set_leader(leader);
+        if leader != before
+            && leader != MemberId::ZERO
+            && let Some(member) = self.shared.membership()
+        {
+            self.shared.hub.leader(&member.map(), leader);
+        }
+    }
+
     fn leads_openly(&self) -> bool {
         self.coordinator.as_ref().is_some_and(|coordinator| {
             let since = coordinator.map().voters_since;

@@ -63,9 +63,8 @@ pub fn lost_among(map: &RingMap, pids: &[PartitionId]) -> Vec<PartitionId> {
 
 /// Partitions that nobody but `mid` has.
 fn only_copies(map: &RingMap, mid: MemberId) -> usize {
-    let is_only = |part: &&crate::ring::Part| {
-        part.state != PartState::Lost && part.isr.as_slice() == [mid]
-    };
+    let is_only =
+        |part: &&crate::ring::Part| part.state != PartState::Lost && part.isr.as_slice() == [mid];
     map.parts.iter().filter(is_only).count()
 }
 

@@ -1,4 +1,4 @@
-//! The log: the paper's 5.3 and 5.4.2, check-quorum (6.2 of Ongaro's thesis), and what is sent when.
+//! The log: 5.3 and 5.4.2 of the paper, check-quorum (6.2 of Ongaro's thesis), and what is sent when.
 
 use super::{Group, Role, next};
 use crate::base::limits::{GROUP_ELECTION_TICKS, GROUP_HEARTBEAT_TICKS, GROUP_WINDOW_BYTES_MAX};
@@ -43,6 +43,11 @@ impl Progress {
     pub(super) fn probe(&mut self) {
         self.is_probing = true;
         self.is_due = true;
+    }
+
+    /// It does not count as heard any more.
+    pub(super) fn lost(&mut self) {
+        self.silence = GROUP_ELECTION_TICKS;
     }
 
     pub(super) fn check(&self, last: LogIndex) -> Result<(), &'static str> {

@@ -49,7 +49,7 @@ impl Group {
     }
 
     /// Between two campaigns: a question, or its answer, may have been lost, or it came before the
-    /// peer knew of this configuration.
+    /// peer knew of this configuration, or while it still took the leader for alive.
     pub(super) fn ask_again(&mut self) {
         if self.elapsed.is_multiple_of(GROUP_HEARTBEAT_TICKS) {
             self.ask();
@@ -62,9 +62,12 @@ impl Group {
             Role::Candidate(votes) => (votes, false, self.kept.term),
             _ => return,
         };
-        let silent = (0..votes.0.len()).filter(|rank| votes.0[*rank].is_none());
+        // A vote that is refused stays refused in its term, but what a voter would do may change.
+        let is_open = |vote: &Option<bool>| vote.is_none() || pre && *vote == Some(false);
+        let open = votes.0.iter().enumerate().filter(|(_, vote)| is_open(vote));
+        let open: Vec<usize> = open.map(|(rank, _)| rank).collect();
         let (last_term, last_index) = (self.kept.log.last_term(), self.kept.log.last());
-        for rank in silent.collect::<Vec<_>>() {
+        for rank in open {
             self.send(rank, GroupMsg::Vote { term, pre, last_term, last_index });
         }
     }

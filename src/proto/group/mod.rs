@@ -29,8 +29,8 @@ use self::election::Votes;
 use self::log::Kept;
 use super::mutants::{self, Mutant};
 use crate::base::limits::{
-    GROUP_APPEND_BYTES_MAX, GROUP_APPEND_ENTRIES_MAX, GROUP_ELECTION_TICKS, GROUP_OUTBOX_MAX,
-    GROUP_PAYLOAD_BYTES_MAX, GROUP_RANK_TICKS,
+    GROUP_APPEND_BYTES_MAX, GROUP_APPEND_ENTRIES_MAX, GROUP_ELECTION_TICKS, GROUP_HEARTBEAT_TICKS,
+    GROUP_OUTBOX_MAX, GROUP_PAYLOAD_BYTES_MAX, GROUP_RANK_TICKS,
 };
 use crate::base::{LogIndex, MemberId, Term, Ver};
 use crate::wire::{Content, GroupEntry, GroupMsg};
@@ -196,6 +196,13 @@ impl Group {
         }
     }
 
+    /// Ticks until it does something by itself: a leader its next heartbeat, another voter its next
+    /// campaign.
+    pub fn ticks_left(&self) -> u32 {
+        let all = if self.is_leader() { GROUP_HEARTBEAT_TICKS } else { self.patience() };
+        all.saturating_sub(self.elapsed).max(1)
+    }
+
     /// A message of this configuration. Whoever is not a voter of it is not listened to.
     pub fn receive(&mut self, from: MemberId, msg: &GroupMsg) {
         let rank = self.members.iter().position(|mid| *mid == from);
@@ -226,6 +233,23 @@ impl Group {
             && let Some(peer) = peers.get_mut(rank)
         {
             peer.probe();
+        }
+    }
+
+    /// The connection to `peer` broke and no new one can be made: it is probably dead, and if it
+    /// is not, nothing is lost but an election. What silence would say in 150 ms is taken as said.
+    pub fn lost(&mut self, peer: MemberId) {
+        let Some(rank) = self.members.iter().position(|mid| *mid == peer) else { return };
+        match &mut self.role {
+            Role::Leader { peers, .. } => peers[rank].lost(),
+            _ if self.leader == Some(rank) && rank != self.me => {
+                // The slots of the living, from now on.
+                let slot = self.me - usize::from(rank < self.me);
+                let left = 1 + GROUP_RANK_TICKS * slot as u32;
+                self.leader = None;
+                self.elapsed = self.elapsed.max(self.patience().saturating_sub(left));
+            }
+            _ => {}
         }
     }
 

@@ -88,6 +88,11 @@ impl Replica {
                     self.moved_in.1 += bytes;
                 }
             }
+            PeerMsg::SnapSessions { strm, index, ref sessions, .. } => {
+                if let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) {
+                    incoming.sessions(index, sessions, &mut self.sessions);
+                }
+            }
             PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
             PeerMsg::Relinquish { cfg, was_active_at, .. } => {
                 self.on_relinquish(at, cfg, was_active_at, out);

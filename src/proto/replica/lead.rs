@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use super::follow::Ack;
 use super::log::{Log, Overlay};
+use super::session::{Ahead, Marks, Sessions, reply_of};
 use super::transfer::Outgoing;
 use crate::base::limits::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, HELD_BYTES_MAX, HELD_OPERATIONS_MAX, SLOW_REPLICA_MS,
+    WINDOW_ENTRIES_MAX,
 };
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId, Ver};
 use crate::proto::{Caller, MapRow, Moment, Outbox};
@@ -18,6 +20,8 @@ use crate::wire::{Effect, Outcome, PeerMsg, Reply, Request};
 const RETRY_MS: u64 = 250;
 /// Entries that a replica may lack and still count as level: it makes up for them at once.
 const NEARLY_LEVEL: u64 = 1024;
+/// Who may wait for entries: each entry has one caller, and senders of doubles share the rest.
+const WAITERS_MAX: usize = 2 * WINDOW_ENTRIES_MAX;
 /// Entries under way to one replica before the next acknowledgement.
 const IN_FLIGHT_ENTRIES_MAX: u64 = 16 * 1024;
 
@@ -53,6 +57,11 @@ impl Feed {
             owing_since: None,
             tried_at: now,
         }
+    }
+
+    fn begin_at(&mut self, start: Seq) {
+        self.matched = start;
+        self.sent = start;
     }
 
     fn acknowledge(&mut self, matched: Seq, now: Nanos) {
@@ -127,6 +136,7 @@ fn entry_bytes(effect: &Effect<'_>) -> usize {
         Effect::None => 16,
         Effect::Put { key, value, .. } => 16 + key.len() + value.len(),
         Effect::Delete { key } => 16 + key.len(),
+        Effect::Close { .. } => 32,
     }
 }
 
@@ -139,6 +149,7 @@ pub(super) struct Sending<'a> {
     pub(super) resets: u32,
     pub(super) commit: Seq,
     pub(super) log: &'a Log,
+    pub(super) sessions: &'a Sessions,
 }
 
 #[derive(Debug)]
@@ -165,9 +176,10 @@ struct Waiter {
 
 /// The part of a primary's state that a backup has no use for.
 ///
-/// - `waiters` are in the order of their positions.
+/// - `waiters` are in the order of their positions; several may wait for one (S2).
 /// - A member is in `followers` or in `streams`, never in both.
-/// - `overlay` knows exactly the keys of the entries after the commit position.
+/// - `overlay` knows exactly the keys of the entries after the commit position, `ahead` their
+///   sessions.
 #[derive(Debug, Default)]
 pub(super) struct Lead {
     /// The last entry at promotion: it must be committed before the first answer (N1).
@@ -175,6 +187,8 @@ pub(super) struct Lead {
     /// When it may serve (N1): zero as soon as the old primary said that it stopped.
     pub(super) active_from: Nanos,
     pub(super) overlay: Overlay,
+    pub(super) ahead: Ahead,
+    pub(super) marks: Marks,
     pub(super) sweep: Cursor,
     pub(super) goal: super::goal::Pursuit,
     pub(super) reads: super::barrier::Reads,
@@ -325,10 +339,12 @@ impl Lead {
             if !stream.begun {
                 stream.begun = true;
                 let Outgoing { lid, strm, .. } = stream.outgoing;
-                let start = stream.feed.sent;
-                let Sending { pid, cfg, resets, .. } = *context;
+                let Sending { pid, cfg, resets, commit: start, .. } = *context;
+                // Exactly here: the sessions that follow are those of this position.
+                stream.feed.begin_at(start);
                 let begin = PeerMsg::SnapBegin { pid, cfg, lid, strm, start, resets };
                 out.send(stream.feed.mid, &begin);
+                stream.outgoing.send_sessions(pid, context.sessions, out);
             }
             stream.outgoing.pump(context.pid, table, context.now, out);
             stream.feed.send(context, false, false, out);
@@ -397,6 +413,21 @@ impl Lead {
         self.waiters.push_back(Waiter { seq, caller, outcome });
     }
 
+    /// S2, S2': one more who waits for an entry that is there already.
+    pub(super) fn attach(
+        &mut self,
+        seq: Seq,
+        caller: Caller,
+        outcome: Outcome,
+        out: &mut dyn Outbox,
+    ) {
+        if self.waiters.len() >= WAITERS_MAX {
+            return out.reply(caller, &Reply::Busy);
+        }
+        let at = self.waiters.partition_point(|waiter| waiter.seq <= seq);
+        self.waiters.insert(at, Waiter { seq, caller, outcome });
+    }
+
     /// W4: answers what is committed, if the in-sync set is large enough.
     pub(super) fn release(&mut self, commit: Seq, writable: bool, out: &mut dyn Outbox) {
         while writable && self.waiters.front().is_some_and(|w| w.seq <= commit) {
@@ -454,14 +485,6 @@ impl Lead {
     }
 }
 
-fn reply_of(outcome: Outcome) -> Reply<'static> {
-    match outcome {
-        Outcome::Done => Reply::Done,
-        Outcome::Exists => Reply::Exists,
-        Outcome::Absent => Reply::Absent,
-    }
-}
-
 impl super::Replica {
     /// A3, N1: the map says that I am the primary of `self.part`.
     pub(super) fn take_lead(&mut self, at: Moment, row: &MapRow<'_>) {
@@ -485,6 +508,8 @@ impl super::Replica {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);
             }
+            // mutant: nodedup2 (a new primary that forgets what its log says)
+            lead.ahead.note(&self.sessions, &entry);
         }
     }
 

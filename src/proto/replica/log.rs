@@ -25,14 +25,20 @@ enum Kind {
     None,
     Put,
     Delete,
+    Close,
 }
 
 impl Entry {
     fn new(entry: &EntryRef<'_>) -> Self {
+        let closed;
         let (kind, key, value, expires_at_ms): (_, &[u8], &[u8], _) = match entry.effect {
             Effect::None => (Kind::None, &[], &[], 0),
             Effect::Put { key, value, expires_at_ms } => (Kind::Put, key, value, expires_at_ms),
             Effect::Delete { key } => (Kind::Delete, key, &[], 0),
+            Effect::Close { sid } => {
+                closed = sid.to_le_bytes();
+                (Kind::Close, &closed, &[], 0)
+            }
         };
         let mut data = Vec::with_capacity(key.len() + value.len());
         data.extend_from_slice(key);
@@ -58,6 +64,7 @@ impl Entry {
                 Kind::None => Effect::None,
                 Kind::Put => Effect::Put { key, value, expires_at_ms: self.expires_at_ms },
                 Kind::Delete => Effect::Delete { key },
+                Kind::Close => Effect::Close { sid: number(key) },
             },
             outcome: self.outcome,
         }
@@ -202,10 +209,14 @@ impl Overlay {
     }
 }
 
+fn number(bytes: &[u8]) -> u128 {
+    bytes.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+}
+
 fn is_of(log: &Log, seq: Seq, key: &[u8]) -> bool {
     match log.entry(seq).map(|entry| entry.effect) {
         Some(Effect::Put { key: k, .. } | Effect::Delete { key: k }) => k == key,
-        Some(Effect::None) | None => false,
+        Some(Effect::None | Effect::Close { .. }) | None => false,
     }
 }
 

@@ -11,17 +11,18 @@
 //! that it stopped (`Relinquish`), and nothing has to be waited for.
 //!
 //! Where things are: `mod.rs` the state and how it follows the map, `lead.rs` what only a primary
-//! has, `write.rs` operations, `barrier.rs` when reads may be answered, `follow.rs` what a backup
-//! or a learner does with what it receives, `goal.rs` how a primary moves its partition to where
-//! the map wants it, `transfer.rs` snapshot streams, `log.rs` the entries.
-//!
-//! What it does not do yet: sessions (the fields travel and are kept).
+//! has, `write.rs` operations, `evaluate.rs` what they do, `session.rs` what keeps one that is sent
+//! again from being executed again, `barrier.rs` when reads may be answered, `follow.rs` what a
+//! backup or a learner does with what it receives, `goal.rs` how a primary moves its partition to
+//! where the map wants it, `transfer.rs` snapshot streams, `log.rs` the entries.
 
 mod barrier;
+mod evaluate;
 mod follow;
 mod goal;
 mod lead;
 mod log;
+mod session;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -30,9 +31,11 @@ mod write;
 use barrier::Ask;
 use lead::{Lead, Sending};
 use log::Log;
+use session::Sessions;
 use transfer::Incoming;
 
 use super::outbox::{Moment, Outbox};
+use crate::base::limits::SESSIONS_PER_PARTITION_MAX;
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, Ver};
 use crate::ring::Part;
 use crate::store::Table;
@@ -105,6 +108,8 @@ pub struct Replica {
     leases_on: bool,
     part: Part,
     table: Table,
+    /// What clients may send again without its being executed again.
+    sessions: Sessions,
     log: Log,
     commit: Seq,
     synced_cfg: Cfg,
@@ -143,6 +148,7 @@ impl Replica {
             leases_on: true,
             part: Part::default(),
             table: Table::new(),
+            sessions: Sessions::default(),
             log: Log::default(),
             commit: Seq::ZERO,
             synced_cfg: Cfg::ZERO,
@@ -274,6 +280,7 @@ impl Replica {
     fn wipe(&mut self) {
         debug_assert!(self.lead.is_none(), "a primary steps down before it forgets");
         self.table.clear();
+        self.sessions.clear();
         self.log = Log::default();
         self.commit = Seq::ZERO;
         self.complete = false;
@@ -311,8 +318,9 @@ impl Replica {
         self.pursue_goal(at, out);
         if let Some(lead) = &mut self.lead {
             let (pid, cfg, commit, log) = (self.pid, self.cfg, self.commit, &self.log);
-            let resets = self.resets;
-            lead.send(&Sending { now: at.now, pid, cfg, resets, commit, log }, &self.table, out);
+            let (resets, sessions) = (self.resets, &self.sessions);
+            let sending = Sending { now: at.now, pid, cfg, resets, commit, log, sessions };
+            lead.send(&sending, &self.table, out);
         }
         self.move_reads_on(at, out);
     }
@@ -389,9 +397,9 @@ impl Replica {
         &self.part
     }
 
-    /// Digest of the committed table, equal on replicas with equal contents (I11).
+    /// Digest of the committed table and sessions, equal on replicas with equal contents (I11).
     pub fn digest(&self) -> u64 {
-        self.table.digest()
+        self.table.digest() ^ self.sessions.digest()
     }
 
     /// An entry that it holds and that is not yet dropped from the log.
@@ -399,9 +407,9 @@ impl Replica {
         self.log.entry(seq)
     }
 
-    /// Memory of its table, in bytes.
+    /// Memory of its table and its sessions, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.table.bytes_allocated()
+        self.table.bytes_allocated() + self.sessions.bytes() as u64
     }
 
     /// Bytes of the operations that it keeps because they are not done, or not done everywhere.
@@ -432,6 +440,7 @@ impl Replica {
             (self.complete || !leads, "an incomplete primary"),
             (self.complete || self.role != Role::Backup, "an incomplete backup"),
             (self.incoming.is_none() || self.role == Role::Learner, "a stream without a learner"),
+            (self.sessions.len() <= SESSIONS_PER_PARTITION_MAX, "too many sessions"),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(format!("{what}: {self:?}")),

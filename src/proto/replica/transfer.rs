@@ -1,18 +1,20 @@
 //! Making a copy: the snapshot stream that a primary sends, and what a learner keeps of it.
 //!
-//! A stream is `SnapBegin`, numbered chunks read from the live table, `SnapEnd`, and, on the same
-//! connection, the live entries from the stream's start on. Chunks are *fuzzy* (read at different
-//! times); versions and tombstones make the result exact (L3). When the learner has confirmed the
-//! end and holds everything committed, it becomes a *shadow*: from then on each commit needs it
-//! too, and only then the primary asks for it to be counted (L5).
+//! A stream is `SnapBegin`, the sessions, numbered chunks read from the live table, `SnapEnd`, and,
+//! on the same connection, the live entries from the stream's start on. The sessions are those of
+//! the start; chunks are *fuzzy* (read at different times), and versions and tombstones make the
+//! result exact (L3). When the learner has confirmed the end and holds everything committed, it
+//! becomes a *shadow*: from then on each commit needs it too, and only then the primary asks for it
+//! to be counted (L5).
 
 use std::ops::ControlFlow;
 
+use super::session::Sessions;
 use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::base::{LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId};
 use crate::proto::Outbox;
 use crate::store::{Cursor, Table, Tombstones};
-use crate::wire::{Item, PeerMsg};
+use crate::wire::{Item, PeerMsg, SessionRecord};
 
 /// A stream that its learner does not confirm for this long after its end starts again.
 const RESTART_MS: u64 = 3000;
@@ -60,6 +62,22 @@ impl Outgoing {
     /// Whether a piece of the snapshot must have been lost, so that it has to start again (L4).
     pub(super) fn is_stuck(&self, now: Nanos) -> bool {
         !self.snap_ok && now.since(self.moved_at).as_millis() as u64 > RESTART_MS
+    }
+
+    /// Sends the sessions, all at once and before everything else, so that entries of the live log
+    /// find them there. They are few and small, unlike the keys.
+    pub(super) fn send_sessions(
+        &mut self,
+        pid: PartitionId,
+        sessions: &Sessions,
+        out: &mut dyn Outbox,
+    ) {
+        let strm = self.strm;
+        for sessions in sessions.pieces() {
+            let index = self.chunks;
+            out.send(self.mid, &PeerMsg::SnapSessions { pid, strm, index, sessions });
+            self.chunks += 1;
+        }
     }
 
     /// Sends as many chunks as the connection takes now, and the end after the last one.
@@ -135,10 +153,9 @@ impl Incoming {
         items: &[Item<'_>],
         table: &mut Table,
     ) -> (u64, u64) {
-        if index != self.chunks {
-            return (0, 0); // A piece was lost: the count at the end will not fit (L4).
+        if !self.is_next(index) {
+            return (0, 0);
         }
-        self.chunks += 1;
         let mut brought = (0, 0);
         for item in items {
             if self.is_newer(table, item.key, item.ver) {
@@ -148,6 +165,25 @@ impl Incoming {
             brought.1 += (item.key.len() + item.value.len()) as u64;
         }
         brought
+    }
+
+    /// Takes a piece with sessions if it is the next one.
+    pub(super) fn sessions(
+        &mut self,
+        index: u32,
+        records: &[SessionRecord],
+        sessions: &mut Sessions,
+    ) {
+        if self.is_next(index) {
+            records.iter().for_each(|record| sessions.install(record));
+        }
+    }
+
+    /// Counts a piece. False if another one was lost: the count at the end will not fit (L4).
+    fn is_next(&mut self, index: u32) -> bool {
+        let next = index == self.chunks;
+        self.chunks += u32::from(next);
+        next
     }
 
     /// Whether all `count` chunks have arrived.

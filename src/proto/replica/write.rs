@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::session::Recall;
 use super::{Replica, Role};
 use crate::base::limits::{
     SCAN_PAGE_BYTES, SCAN_PAGE_ITEMS_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
@@ -15,6 +16,8 @@ use crate::wire::{Effect, EntryRef, Op, Outcome, Page, Reply, Request, Session};
 
 /// Entries that one page of a scan looks at, so that a rare prefix does not hold the lock.
 const SCAN_VISITS_MAX: usize = 16 * 1024;
+/// Bytes of the longest number in decimal, with its sign.
+const NUMBER_BYTES_MAX: usize = 20;
 /// Entries that one sweep looks at for expired ones.
 const SWEEP_VISITS: usize = 256;
 
@@ -86,8 +89,11 @@ impl Replica {
                 debug_assert!(false, "a gap in the log at {next}");
                 return;
             };
+            let sessions = self.sessions.len() as i64;
+            self.sessions.apply(&entry);
+            let grown = self.sessions.len() as i64 - sessions;
             match entry.effect {
-                Effect::None => {}
+                Effect::None | Effect::Close { .. } => {}
                 Effect::Put { key, value, expires_at_ms } => match &mut self.incoming {
                     Some(incoming) if !incoming.is_newer(&self.table, key, next) => {}
                     _ => self.table.upsert(key, value, next, expires_at_ms),
@@ -103,8 +109,11 @@ impl Replica {
                     }
                 },
             }
-            if let (Some(lead), Some(key)) = (&mut self.lead, key_of(&entry.effect)) {
-                lead.overlay.forget(key, next);
+            if let Some(lead) = &mut self.lead {
+                lead.ahead.forget(&entry, grown);
+                if let Some(key) = key_of(&entry.effect) {
+                    lead.overlay.forget(key, next);
+                }
             }
             self.commit = next;
         }
@@ -175,7 +184,9 @@ impl Replica {
                     false => self.confirm_read(caller, request, out),
                 }
             }
-            Op::Put { .. } | Op::Delete { .. } => self.mutate(at, caller, request, out),
+            Op::Put { .. } | Op::Delete { .. } | Op::Cas { .. } | Op::Incr { .. } => {
+                self.mutate(at, caller, request, out);
+            }
         }
     }
 
@@ -200,25 +211,23 @@ impl Replica {
     }
 
     fn mutate(&mut self, at: Moment, caller: Caller, request: &Request<'_>, out: &mut dyn Outbox) {
+        // W1': what was executed already is not refused, and needs no room.
+        let opens = match self.recall(request) {
+            Recall::Execute { opens } => opens,
+            known => return self.remind(caller, known, out),
+        };
         if self.lead.as_ref().is_some_and(|lead| lead.goal.is_draining()) {
             return self.hold(at, caller, request, out);
         }
+        // mutant: minnohold
         if let Some(refusal) = self.refusal(at, &request.op) {
             return out.reply(caller, &refusal);
         }
-        let (effect, outcome) = match request.op {
-            Op::Put { key, if_absent, .. } if if_absent && self.exists(at, key) => {
-                (Effect::None, Outcome::Exists)
-            }
-            Op::Put { key, value, ttl_ms, .. } => {
-                let expires_at_ms = if ttl_ms == 0 { 0 } else { at.unix_ms.saturating_add(ttl_ms) };
-                (Effect::Put { key, value, expires_at_ms }, Outcome::Done)
-            }
-            Op::Delete { key } if self.exists(at, key) => (Effect::Delete { key }, Outcome::Done),
-            _ => (Effect::None, Outcome::Absent),
-        };
-        // S4: a condition that failed is an entry too. Its answer depends on entries that are not
-        // committed yet, and it may be given only once they are.
+        if opens && !self.make_room_for_session() {
+            return out.reply(caller, &Reply::Busy);
+        }
+        let mut digits = Vec::new();
+        let (effect, outcome) = self.evaluate(at, &request.op, &mut digits);
         self.append(Some(caller), request.session, effect, outcome);
         if self.lead.as_ref().is_some_and(|lead| lead.commits_alone()) {
             self.advance(at, out);
@@ -231,11 +240,16 @@ impl Replica {
             let have = self.part.isr.len() as u8;
             return Some(Reply::NotEnoughReplicas { have, need: self.required });
         }
-        if let Op::Put { key, value, .. } = op {
-            if value.len() > self.value_bytes_max as usize {
+        let written = match *op {
+            Op::Put { key, value, .. } | Op::Cas { key, value, .. } => Some((key, value.len())),
+            Op::Incr { key, .. } => Some((key, NUMBER_BYTES_MAX)),
+            _ => None,
+        };
+        if let Some((key, value_bytes)) = written {
+            if value_bytes > self.value_bytes_max as usize && !matches!(op, Op::Incr { .. }) {
                 return Some(Reply::ValueTooLarge { limit: self.value_bytes_max });
             }
-            if at.memory_full || !self.table.fits(key.len(), value.len()) {
+            if at.memory_full || !self.table.fits(key.len(), value_bytes) {
                 return Some(Reply::OutOfMemory);
             }
         }
@@ -246,7 +260,7 @@ impl Replica {
     }
 
     /// W2: gives an operation its position and puts it into the list.
-    fn append(
+    pub(super) fn append(
         &mut self,
         caller: Option<Caller>,
         session: Session,
@@ -258,10 +272,12 @@ impl Replica {
         if let Some(caller) = caller {
             lead.wait(seq, caller, outcome);
         }
+        let entry = EntryRef { ecfg: self.cfg, seq, session, effect, outcome };
         if lead.stands_alone() && self.log.len() == 0 {
             // The only copy: what is written is committed, and no list has to keep it.
+            self.sessions.apply(&entry);
             match effect {
-                Effect::None => {}
+                Effect::None | Effect::Close { .. } => {}
                 Effect::Put { key, value, expires_at_ms } => {
                     self.table.upsert(key, value, seq, expires_at_ms);
                 }
@@ -273,21 +289,10 @@ impl Replica {
             self.commit = seq;
             return;
         }
-        self.log.push(&EntryRef { ecfg: self.cfg, seq, session, effect, outcome });
+        self.log.push(&entry);
+        lead.ahead.note(&self.sessions, &entry);
         if let Some(key) = key_of(&effect) {
             lead.overlay.note(key, seq, &self.log);
-        }
-    }
-
-    /// Whether the key is there once everything in the list is committed.
-    fn exists(&self, at: Moment, key: &[u8]) -> bool {
-        let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
-        match newest.map(|entry| entry.effect) {
-            Some(Effect::Put { expires_at_ms, .. }) => {
-                expires_at_ms == 0 || expires_at_ms > at.unix_ms
-            }
-            Some(_) => false,
-            None => self.live(at, key).is_some(),
         }
     }
 
@@ -299,7 +304,7 @@ impl Replica {
     }
 
     /// The committed entry of a key, unless it has expired.
-    fn live(&self, at: Moment, key: &[u8]) -> Option<Entry<'_>> {
+    pub(super) fn live(&self, at: Moment, key: &[u8]) -> Option<Entry<'_>> {
         self.table.find(key).filter(|entry| !is_expired(entry, at))
     }
 
@@ -335,7 +340,7 @@ impl Replica {
 
 fn key_of<'a>(effect: &Effect<'a>) -> Option<&'a [u8]> {
     match *effect {
-        Effect::None => None,
+        Effect::None | Effect::Close { .. } => None,
         Effect::Put { key, .. } | Effect::Delete { key } => Some(key),
     }
 }

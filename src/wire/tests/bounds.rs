@@ -2,14 +2,14 @@
 
 use crate::base::limits::{
     APPEND_ENTRIES_MAX, HELLO_FRAME_BYTES_MAX, KEY_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX,
-    PARTITIONS_MAX, SCAN_PAGE_ITEMS_MAX,
+    PARTITIONS_MAX, SCAN_PAGE_ITEMS_MAX, SESSION_WINDOW_MAX, SESSIONS_PER_PARTITION_MAX,
 };
 use crate::base::{Cfg, ClusterId, LearnerId, MemberId, PartitionId, Seq, StreamId, Ver};
 use crate::ring::{HashKind, MapDelta, Member, Params, Part, RingMap};
 use crate::wire::codec::Writer;
 use crate::wire::{
     ClientMsg, Command, ControlMsg, DecodeError, Effect, EntryRef, Hello, Item, JoinInfo, Op,
-    Outcome, Page, PeerMsg, Reply, Request, Role, ServerMsg, Session, Welcome,
+    Outcome, Page, PeerMsg, Reply, Request, Role, ServerMsg, Session, SessionRecord, Welcome,
 };
 
 fn payload(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -68,6 +68,8 @@ fn keys_have_one_to_4096_bytes_wherever_they_stand() {
             Op::Probe { key },
             Op::Delete { key },
             Op::Put { key, value: b"v", ttl_ms: 0, if_absent: false },
+            Op::Cas { key, expected: Some(b"u"), value: b"v", ttl_ms: 0 },
+            Op::Incr { key, delta: -1, ttl_ms: 0 },
         ];
         for op in ops {
             assert_eq!(ClientMsg::decode(&client(op)).is_ok(), sound, "{op:?}");
@@ -92,6 +94,22 @@ fn batches_are_bounded() {
     let items = |n| page(vec![(b"k", b""); n]);
     assert!(ServerMsg::decode(&items(SCAN_PAGE_ITEMS_MAX)).is_ok());
     assert_eq!(ServerMsg::decode(&items(SCAN_PAGE_ITEMS_MAX + 1)), Err(DecodeError("items")));
+
+    let sessions = |n, results: u64| {
+        let results = (1..=results).map(|number| (number, Outcome::Done)).collect();
+        let record = SessionRecord { sid: 1, floor: 1, last: Seq(1), results };
+        let msg = PeerMsg::SnapSessions {
+            pid: PartitionId(1),
+            strm: StreamId(9),
+            index: 0,
+            sessions: vec![record; n],
+        };
+        payload(|out| msg.encode(out))
+    };
+    let (many, window) = (SESSIONS_PER_PARTITION_MAX, SESSION_WINDOW_MAX);
+    assert!(PeerMsg::decode(&sessions(many, window)).is_ok());
+    assert_eq!(PeerMsg::decode(&sessions(many + 1, 0)), Err(DecodeError("sessions")));
+    assert_eq!(PeerMsg::decode(&sessions(1, window + 1)), Err(DecodeError("results")));
 
     let seeds = |n| {
         let msg = ClientMsg::Invite { id: 1, cluster: ClusterId(1), seeds: vec![""; n] };
@@ -179,15 +197,30 @@ fn flags_that_mean_nothing_are_refused() {
 
 #[test]
 fn numbers_kept_for_later_are_refused() {
-    for op in [0, 4, 5, 9, 0xFF] {
+    for op in [0, 9, 0xFF] {
         let mut bytes = client(Op::Get { key: b"k" });
         bytes[9] = op;
         assert_eq!(ClientMsg::decode(&bytes), Err(DecodeError("op")));
     }
-    for number in [0x27, 0x2C] {
+    for number in [0x2C, 0x2D] {
         assert_eq!(PeerMsg::decode(&[number]), Err(DecodeError("peer message type")));
     }
     assert_eq!(ControlMsg::decode(&[0x49]), Err(DecodeError("control message type")));
+}
+
+#[test]
+fn a_session_counts_from_one_and_its_floor_is_not_above_the_number() {
+    let of = |number, floor| {
+        let session = Session { sid: 7, number, floor };
+        let request = Request { session, ..Request::new(Ver(3), Op::Delete { key: b"k" }) };
+        let bytes = payload(|out| ClientMsg::Request { id: 7, request }.encode(out));
+        ClientMsg::decode(&bytes).map(|_| ()).map_err(|error| error.0)
+    };
+    assert_eq!(of(1, 1), Ok(()));
+    assert_eq!(of(u64::MAX, u64::MAX), Ok(()));
+    assert_eq!(of(0, 0), Err("floor"));
+    assert_eq!(of(1, 0), Err("floor"));
+    assert_eq!(of(1, 2), Err("floor"));
 }
 
 #[test]

@@ -19,7 +19,8 @@ use super::ringkv::ring::{
 use super::ringkv::wire::client::NodeStats;
 use super::ringkv::wire::{
     ClientMsg, Command, Content, ControlMsg, Effect, EntryRef, GroupEntry, GroupMsg, Hello, Item,
-    JoinInfo, Op, Outcome, Page, PeerMsg, Reply, Request, Role, ServerMsg, Session, Welcome,
+    JoinInfo, Op, Outcome, Page, PeerMsg, Reply, Request, Role, ServerMsg, Session, SessionRecord,
+    Welcome,
 };
 
 /// What a payload can be taken for.
@@ -162,7 +163,11 @@ fn session() -> impl Strategy<Value = Session> {
     let some = (1u128.., number(), number());
     prop_oneof![
         Just(Session::default()),
-        some.prop_map(|(sid, number, floor)| Session { sid, number, floor }),
+        some.prop_map(|(sid, a, b)| Session {
+            sid,
+            number: a.max(b).max(1),
+            floor: a.min(b).max(1)
+        }),
     ]
 }
 
@@ -174,6 +179,13 @@ fn op() -> impl Strategy<Value = Op<'static>> {
         key().prop_map(|key| Op::Delete { key }),
         (key(), value(), number(), any::<bool>())
             .prop_map(|(key, value, ttl_ms, if_absent)| Op::Put { key, value, ttl_ms, if_absent }),
+        (key(), proptest::option::of(value()), value(), number())
+            .prop_map(|(key, expected, value, ttl_ms)| Op::Cas { key, expected, value, ttl_ms }),
+        (key(), any::<i64>(), number()).prop_map(|(key, delta, ttl_ms)| Op::Incr {
+            key,
+            delta,
+            ttl_ms
+        }),
         (pid(), any::<(u64, u32)>(), any::<u32>(), any::<bool>(), bytes(0usize..50)).prop_map(
             |(pid, cursor, limit, keys_only, prefix)| {
                 Op::Scan { pid, cursor, limit, keys_only, prefix }
@@ -218,6 +230,11 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
         any::<u32>().prop_map(|limit| Reply::ValueTooLarge { limit }),
         Just(Reply::OutOfMemory),
         Just(Reply::NoRing),
+        Just(Reply::Mismatch),
+        any::<i64>().prop_map(Reply::Number),
+        Just(Reply::NotANumber),
+        Just(Reply::Overflow),
+        Just(Reply::SessionUnknown),
     ]
 }
 
@@ -394,12 +411,24 @@ fn effect() -> impl Strategy<Value = Effect<'static>> {
         (key(), value(), number())
             .prop_map(|(key, value, expires_at_ms)| { Effect::Put { key, value, expires_at_ms } }),
         key().prop_map(|key| Effect::Delete { key }),
+        (1u128..).prop_map(|sid| Effect::Close { sid }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Done),
+        Just(Outcome::Exists),
+        Just(Outcome::Absent),
+        Just(Outcome::Mismatch),
+        any::<i64>().prop_map(Outcome::Number),
+        Just(Outcome::NotANumber),
+        Just(Outcome::Overflow),
     ]
 }
 
 fn entry() -> impl Strategy<Value = EntryRef<'static>> {
-    let outcome = prop::sample::select(vec![Outcome::Done, Outcome::Exists, Outcome::Absent]);
-    (cfg(), session(), effect(), outcome).prop_map(|(ecfg, session, effect, outcome)| EntryRef {
+    (cfg(), session(), effect(), outcome()).prop_map(|(ecfg, session, effect, outcome)| EntryRef {
         ecfg,
         seq: Seq::ZERO,
         session,
@@ -438,10 +467,19 @@ fn chunk() -> impl Strategy<Value = PeerMsg<'static>> {
         .prop_map(|(pid, strm, index, items)| PeerMsg::SnapChunk { pid, strm, index, items })
 }
 
+fn sessions() -> impl Strategy<Value = PeerMsg<'static>> {
+    let record = (1u128.., number(), seq(), vec((number(), outcome()), 0..4))
+        .prop_map(|(sid, floor, last, results)| SessionRecord { sid, floor, last, results });
+    (pid(), strm(), any::<u32>(), vec(record, 0..4)).prop_map(|(pid, strm, index, sessions)| {
+        PeerMsg::SnapSessions { pid, strm, index, sessions }
+    })
+}
+
 pub fn peer_message() -> impl Strategy<Value = PeerMsg<'static>> {
     prop_oneof![
         4 => append(),
         2 => chunk(),
+        1 => sessions(),
         1 => (pid(), cfg(), strm(), seq(), any::<bool>()).prop_map(
             |(pid, cfg, strm, matched, snap_ok)| PeerMsg::Ack { pid, cfg, strm, matched, snap_ok }
         ),

@@ -110,16 +110,16 @@ fn numbers(kind: Kind, payload: &[u8]) -> (Kind, u8, u8) {
 fn the_generators_reach_every_variant() {
     let mut runner = TestRunner::deterministic();
     let mut seen = BTreeSet::new();
-    for _ in 0..8000 {
+    for _ in 0..16_000 {
         let message = message().new_tree(&mut runner).unwrap().current();
         seen.insert(numbers(message.kind(), &message.encode()));
     }
     let count = |kind| seen.iter().filter(|numbers| numbers.0 == kind).count();
-    let (operations, replies, commands) = (6, 14, 15);
+    let (operations, replies, commands) = (8, 19, 15);
     assert_eq!(count(Kind::Hello), 4);
     assert_eq!(count(Kind::Welcome), 2);
     assert_eq!(count(Kind::Client), operations + 4);
     assert_eq!(count(Kind::Server), replies + 4);
     assert_eq!(count(Kind::Control), commands + 8);
-    assert_eq!(count(Kind::Peer), operations + replies + 9);
+    assert_eq!(count(Kind::Peer), operations + replies + 10);
 }
