@@ -4,7 +4,7 @@
 
 enum { KEYS = 100, NODES = 3 };
 
-static ringkv_t *start(const char *name, const char *join)
+static ringkv_t *start_node(const char *name, const char *join)
 {
     ringkv_t *node = NULL;
     ringkv_node_options options = RINGKV_NODE_OPTIONS_INIT;
@@ -109,7 +109,7 @@ int main(void)
     ringkv_event event = RINGKV_EVENT_INIT;
     ringkv_events_t *told = NULL, *seen = NULL;
     ringkv_t *client = NULL;
-    ringkv_t *first = start("first", NULL);
+    ringkv_t *first = start_node("first", NULL);
     EXPECT(RINGKV_OK, ringkv_address(first, address, sizeof address, NULL));
     wrong_arguments(first);
     EXPECT(RINGKV_OK, ringkv_connect(address, NULL, &client));
@@ -118,8 +118,8 @@ int main(void)
     EXPECT(RINGKV_TIMEOUT, ringkv_events_next(told, &event, 0));
     EXPECT(RINGKV_TIMEOUT, ringkv_events_next(told, &event, 10));
 
-    ringkv_t *second = start("second", address);
-    ringkv_t *third = start("third", address);
+    ringkv_t *second = start_node("second", address);
+    ringkv_t *third = start_node("third", address);
     until(told, RINGKV_EVENT_JOINED, "second");
     until(told, RINGKV_EVENT_JOINED, "third");
     event = until(told, RINGKV_EVENT_SETTLED, NULL);
