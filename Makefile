@@ -19,6 +19,10 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 endif
 
 SEEDS ?= 200
+MUTANTS ?=
+LIMIT ?= 100000
+# `SECONDS` counts by itself in the shell that runs the recipes: only what make was given counts.
+SIM_SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS))
 CASES ?= 20000
 MODE ?= storm
 MINUTES ?= 5
@@ -69,8 +73,21 @@ lint: .need-rust ## Check formatting, clippy and the documentation, without a wa
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
 
 .PHONY: sim
-sim: .need-rust ## Run the simulator (SEEDS=n)
-	SEEDS='$(SEEDS)' $(CARGO) test --release --test sim -- --nocapture many_seeds
+sim: .need-rust ## Run the simulator (SEEDS=n, or SECONDS=n for as many seeds as that takes)
+	SEEDS='$(SEEDS)' SECONDS_MAX='$(SIM_SECONDS)' \
+	    $(CARGO) test --profile sim --no-default-features --test sim -- --nocapture many_seeds
+
+# A build of its own: rules that can be taken out are in no product.
+.PHONY: mutants
+mutants: .need-rust ## Take the rules out one by one; the simulators must notice (MUTANTS=name LIMIT=n)
+	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/mutants" \
+	    MUTANTS='$(MUTANTS)' LIMIT='$(LIMIT)' \
+	    $(CARGO) test --profile sim --no-default-features --features mutants --test sim \
+	    -- --nocapture every_mutant_is_killed
+	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/mutants" \
+	    $(if $(MUTANTS),MUTANT='$(MUTANTS)') \
+	    $(CARGO) test --profile sim --no-default-features --features mutants --test group \
+	    -- --nocapture mutants_are_noticed
 
 .PHONY: chaos
 chaos: .need-rust develop ## Kill, stop and cut off real nodes (MODE= MINUTES= SEED=)

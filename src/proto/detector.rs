@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{MemberId, Nanos};
-use crate::ring::{MemberState, RingMap};
+use crate::ring::{MemberState, PartState, RingMap};
 use crate::wire::Command;
 
 /// Between two heartbeats to the same member.
@@ -176,8 +176,11 @@ impl Jury {
 
     fn returns(&mut self, map: &RingMap, watch: &Watch, now: Nanos) -> Vec<Command> {
         let mut commands = Vec::new();
+        // One that leaves is not marked as dead: only what waits for it is.
+        let stalled = map.parts.iter().filter(|part| part.state == PartState::Stalled);
+        let awaited: BTreeSet<MemberId> = stalled.flat_map(|part| part.isr.iter()).collect();
         for (mid, member) in &map.members {
-            if !member.is_dead() {
+            if !member.is_dead() && !awaited.contains(mid) {
                 if let Some(past) = self.pasts.get_mut(mid).filter(|p| p.dead_since.is_some()) {
                     *past = Past { returned_at: now, returns: past.returns + 1, ..Past::default() };
                 }

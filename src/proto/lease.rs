@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::mutants::{self, Mutant};
 use crate::base::{MemberId, Nanos, Ver};
 
 /// How long a lease counts, from when it was asked for.
@@ -47,6 +48,8 @@ pub struct Leases {
     held: BTreeMap<MemberId, Lease>,
     /// Until when heartbeats ask that member for a lease.
     wanted: BTreeMap<MemberId, Nanos>,
+    /// Always empty, but under the mutant that records promises late.
+    unrecorded: Option<(MemberId, Nanos)>,
 }
 
 /// A lease that I was given.
@@ -60,8 +63,15 @@ impl Leases {
     /// Gives `to` a lease; the epoch to stamp the answer with. `now` must be sampled after the
     /// question was received, and the answer sent after this.
     pub fn give(&mut self, to: MemberId, now: Nanos) -> Ver {
-        let until = self.promised.entry(to).or_default();
-        *until = (*until).max(now + PROMISE);
+        let kept = if mutants::on(Mutant::PromiseShort) { LEASE } else { PROMISE };
+        let mut promise = Some((to, now + kept));
+        if mutants::on(Mutant::PromiseLate) {
+            std::mem::swap(&mut promise, &mut self.unrecorded);
+        }
+        if let Some((to, promised)) = promise {
+            let until = self.promised.entry(to).or_default();
+            *until = (*until).max(promised);
+        }
         self.known_epoch
     }
 
@@ -94,14 +104,35 @@ impl Leases {
     /// Until when the leases of all these members count; zero if one of them does not count now.
     /// A lease that counts once counts until then, whatever happens. Notes that they are needed.
     pub fn until(&mut self, members: &[MemberId], now: Nanos) -> Nanos {
-        let mut until = Nanos::NEVER;
         for mid in members {
             self.wanted.insert(*mid, now + WANTED_FOR);
-            let held = self.held.get(mid).copied().unwrap_or_default();
-            let counts = held.epoch <= self.followed_epoch && held.until > now;
-            until = until.min(if counts { held.until } else { Nanos::ZERO });
         }
-        until
+        self.valid_until(members, now)
+    }
+
+    /// The same without noting anything; for tests and the simulator (I1).
+    pub fn valid_until(&self, members: &[MemberId], now: Nanos) -> Nanos {
+        let of = |mid: &MemberId| {
+            let held = self.held.get(mid).copied().unwrap_or_default();
+            let epoch = match mutants::on(Mutant::ControlEpoch) {
+                true => self.known_epoch,
+                false => self.followed_epoch,
+            };
+            let knows = held.epoch <= epoch || mutants::on(Mutant::NoEpoch);
+            let counts = knows && held.until > now;
+            if counts { held.until } else { Nanos::ZERO }
+        };
+        members.iter().map(of).min().unwrap_or(Nanos::NEVER)
+    }
+
+    /// Until when the lease of `from` counts, if its epoch does (I9).
+    pub fn held_until(&self, from: MemberId) -> Nanos {
+        self.held.get(&from).map_or(Nanos::ZERO, |lease| lease.until)
+    }
+
+    /// Until when `to` was promised that nobody takes its place (I9).
+    pub fn promised_to(&self, to: MemberId) -> Nanos {
+        self.promised.get(&to).copied().unwrap_or_default()
     }
 
     /// Whether a heartbeat to `mid` should ask for a lease.

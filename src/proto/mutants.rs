@@ -27,11 +27,75 @@ pub enum Mutant {
     GroupBaseAtSeal,
     /// ...
     GroupCfgTag,
+    /// ...
+    GroupDraft,
+    /// ...
+    GroupSkip,
+    /// ...
+    NoShadow,
+    /// ...
+    ShadowLease,
+    /// ...
+    ShadowBarrier,
+    /// ...
+    OldCfg,
+    /// ...
+    StaleAck,
+    /// ...
+    NoReconcile,
+    /// ...
+    NoLeaseWait,
+    /// ...
+    PreviousOnly,
+    /// ...
+    RecoveringRelinquish,
+    /// ...
+    AnyRelinquish,
+    /// ...
+    NoEpoch,
+    /// ...
+    ControlEpoch,
+    /// ...
+    LeaseFromReceipt,
+    /// ...
+    CachedNow,
+    /// ...
+    PromiseLate,
+    /// ...
+    PromiseShort,
+    /// ...
+    OldConfirmation,
+    /// ...
+    DirtyRead,
+    /// ...
+    DirtyCondition,
+    /// ...
+    HeldAck,
+    /// ...
+    SyncTwice,
+    /// ...
+    LostChunk,
+    /// ...
+    NoLid,
+    /// ...
+    OlderStream,
+    /// ...
+    LearnerWiped,
+    /// ...
+    StaleMap,
+    /// ...
+    ShadowDropped,
+    /// ...
+    EarlyStream,
+    /// ...
+    BackupRead,
+    /// ...
+    Amnesia,
 }
 
 impl Mutant {
     /// Those of the coordinator's group.
-    pub const GROUP: [Mutant; 9] = [
+    pub const GROUP: [Mutant; 11] = [
         Mutant::GroupVoteKept,
         Mutant::GroupUpToDate,
         Mutant::GroupCurrentTerm,
@@ -41,6 +105,42 @@ impl Mutant {
         Mutant::GroupFirstSeal,
         Mutant::GroupBaseAtSeal,
         Mutant::GroupCfgTag,
+        Mutant::GroupDraft,
+        Mutant::GroupSkip,
+    ];
+
+    /// Those of replication and leases.
+    pub const REPLICA: [Mutant; 30] = [
+        Mutant::NoShadow,
+        Mutant::ShadowLease,
+        Mutant::ShadowBarrier,
+        Mutant::OldCfg,
+        Mutant::StaleAck,
+        Mutant::NoReconcile,
+        Mutant::NoLeaseWait,
+        Mutant::PreviousOnly,
+        Mutant::RecoveringRelinquish,
+        Mutant::AnyRelinquish,
+        Mutant::NoEpoch,
+        Mutant::ControlEpoch,
+        Mutant::LeaseFromReceipt,
+        Mutant::CachedNow,
+        Mutant::PromiseLate,
+        Mutant::PromiseShort,
+        Mutant::OldConfirmation,
+        Mutant::DirtyRead,
+        Mutant::DirtyCondition,
+        Mutant::HeldAck,
+        Mutant::SyncTwice,
+        Mutant::LostChunk,
+        Mutant::NoLid,
+        Mutant::OlderStream,
+        Mutant::LearnerWiped,
+        Mutant::StaleMap,
+        Mutant::ShadowDropped,
+        Mutant::EarlyStream,
+        Mutant::BackupRead,
+        Mutant::Amnesia,
     ];
 
     /// A short name.
@@ -55,6 +155,38 @@ impl Mutant {
             Mutant::GroupFirstSeal => "first seal",
             Mutant::GroupBaseAtSeal => "base at seal",
             Mutant::GroupCfgTag => "configuration tag",
+            Mutant::GroupDraft => "draft",
+            Mutant::GroupSkip => "skip",
+            Mutant::NoShadow => "no shadow",
+            Mutant::ShadowLease => "shadow lease",
+            Mutant::ShadowBarrier => "shadow barrier",
+            Mutant::OldCfg => "old configuration",
+            Mutant::StaleAck => "stale ack",
+            Mutant::NoReconcile => "no reconcile",
+            Mutant::NoLeaseWait => "no lease wait",
+            Mutant::PreviousOnly => "wait for the previous only",
+            Mutant::RecoveringRelinquish => "relinquish while recovering",
+            Mutant::AnyRelinquish => "any relinquish",
+            Mutant::NoEpoch => "no epoch stamp",
+            Mutant::ControlEpoch => "control epoch",
+            Mutant::LeaseFromReceipt => "lease from receipt",
+            Mutant::CachedNow => "cached now",
+            Mutant::PromiseLate => "promise after the answer",
+            Mutant::PromiseShort => "short promise",
+            Mutant::OldConfirmation => "old confirmation",
+            Mutant::DirtyRead => "dirty read",
+            Mutant::DirtyCondition => "dirty condition",
+            Mutant::HeldAck => "ack of one copy",
+            Mutant::SyncTwice => "sync cuts twice",
+            Mutant::LostChunk => "lost chunk",
+            Mutant::NoLid => "no learner instance",
+            Mutant::OlderStream => "older stream",
+            Mutant::LearnerWiped => "learner wiped",
+            Mutant::StaleMap => "stale map",
+            Mutant::ShadowDropped => "shadow dropped",
+            Mutant::EarlyStream => "stream while recovering",
+            Mutant::BackupRead => "backup read",
+            Mutant::Amnesia => "amnesia",
         }
     }
 
@@ -70,6 +202,50 @@ impl Mutant {
             Mutant::GroupFirstSeal => "nothing behind a seal is proposed or counts",
             Mutant::GroupBaseAtSeal => "a configuration starts from what is decided at the seal",
             Mutant::GroupCfgTag => "messages of another configuration are not listened to",
+            Mutant::GroupDraft => "a draft ends with the lead",
+            Mutant::GroupSkip => "what a given state contains already is skipped",
+            Mutant::NoShadow => "L5: a learner is needed for each commit before it may count",
+            Mutant::ShadowLease => "R1: a counted learner must have given a lease",
+            Mutant::ShadowBarrier => "R2: a counted learner must confirm a barrier",
+            Mutant::OldCfg => "A2: entries of an older configuration are refused",
+            Mutant::StaleAck => {
+                "W3: an acknowledgement of another configuration counts for nothing"
+            }
+            Mutant::NoReconcile => {
+                "N1: a new primary serves when all in-sync replicas share its list"
+            }
+            Mutant::NoLeaseWait => {
+                "N1: a new primary waits until all promises of its member ran out"
+            }
+            Mutant::PreviousOnly => {
+                "N1: the promises to everybody count, not only to the last primary"
+            }
+            Mutant::RecoveringRelinquish => "A5: only one that served says that it stopped",
+            Mutant::AnyRelinquish => "N3: only the word of the primary just before counts",
+            Mutant::NoEpoch => {
+                "E1: a lease of somebody who knows of a newer configuration does not count"
+            }
+            Mutant::ControlEpoch => "T2: leases count by the maps that every partition follows",
+            Mutant::LeaseFromReceipt => "E2: a lease counts from when it was asked for",
+            Mutant::CachedNow => "R1: the clock is read after the request arrived",
+            Mutant::PromiseLate => "E6: a promise is recorded before the answer is sent",
+            Mutant::PromiseShort => "E1: a promise is kept for longer than any clock counts on it",
+            Mutant::OldConfirmation => "R2: only the answers to the barrier of a read confirm it",
+            Mutant::DirtyRead => "W2: no answer shows what is not committed",
+            Mutant::DirtyCondition => "W2: conditions are evaluated on everything in the list",
+            Mutant::HeldAck => "W4: a write is answered when enough replicas are in sync",
+            Mutant::SyncTwice => "P3: only the first reconciliation of a configuration cuts",
+            Mutant::LostChunk => "L4, L8: a snapshot of which a piece was lost is made again",
+            Mutant::NoLid => "L2: a snapshot belongs to one stay as learner",
+            Mutant::OlderStream => {
+                "L2: the stream of an older primary does not take the place of a newer one"
+            }
+            Mutant::LearnerWiped => "L6: a stay that goes on keeps what it has",
+            Mutant::StaleMap => "A4: a map from before my stay does not end it",
+            Mutant::ShadowDropped => "L7: only the map ends the part of a counted learner",
+            Mutant::EarlyStream => "E4: only a primary that serves adds replicas",
+            Mutant::BackupRead => "F1: only the primary answers reads",
+            Mutant::Amnesia => "B2: who lost its memory is another member",
         }
     }
 }

@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What `ringkv node` ends with when it is refused, as a node whose old self is still known may be.
 const REFUSED: i32 = 2;
 
+/// The name of the program that the nodes run, beside their logs.
+const PROGRAM: &str = "ringkv";
 /// What a node logs when it becomes the leader of the coordinator's group.
 const LEADS: &str = "leads the coordinator now";
 
@@ -73,6 +75,8 @@ impl Cluster {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}", settings.seed));
         let _ = std::fs::remove_dir_all(&log);
         std::fs::create_dir_all(&log).expect("cargo's folder for tests can be written");
+        // A copy, so that all nodes of a long run are the same program whatever is built meanwhile.
+        std::fs::copy(env!("CARGO_BIN_EXE_ringkv"), log.join(PROGRAM)).expect("and has room");
         let mut nodes = Vec::new();
         nodes.resize_with(settings.nodes + 1, || Node { process: None, place: Place::Member });
         nodes[settings.nodes].place = Place::StandsBy;
@@ -311,7 +315,7 @@ fn spawn(network: &Network, log: &Path, janitor: &Janitor, node: usize, how: &[&
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.expect("the folder of the logs can be written")
     };
-    let mut command = network.command(node, Path::new(env!("CARGO_BIN_EXE_ringkv")));
+    let mut command = network.command(node, &log.join(PROGRAM));
     command.args(["node", "--until-stdin-ends", "--accept-public", "--name", &name(node)]);
     command.args(["--listen", &network.address(node)]).args(how).env_remove("RINGKV_RING");
     command.args(["--log", "info"]);

@@ -175,7 +175,8 @@ fn replacement(voters: usize, itself: bool, after_ms: u64) -> Result<(), String>
     world.run_until(world.now + 5)?;
     let leader = world.leader().ok_or("nobody leads")?;
     let (cfg, old) = world.latest();
-    let gone = if itself { leader } else { *old.iter().find(|mid| **mid != leader).unwrap() };
+    let wanted = |mid: &&MemberId| (**mid == leader) == itself;
+    let gone = *old.iter().find(wanted).ok_or("nobody to be replaced")?;
     let spare = *world.nodes.keys().find(|mid| !old.contains(mid)).ok_or("no spare")?;
     let new: Vec<MemberId> =
         old.iter().map(|mid| if *mid == gone { spare } else { *mid }).collect();

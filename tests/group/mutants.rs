@@ -31,7 +31,7 @@ fn mutants_are_noticed() {
         let hook = take_hook();
         set_hook(Box::new(|_| ())); // What a mutant makes panic is expected.
         activate(Some(mutant));
-        let directed = directed::ALL.iter().find(|(_, test)| !passes(|| test()));
+        let directed = directed::ALL.iter().find(|(_, test)| !passes(test));
         let day = first_seed(seeds, |seed| World::run(seed, false).violation.is_none());
         let storm = first_seed(seeds, |seed| passes(|| storm::run(seed)));
         let why = day.and_then(|seed| World::run(seed, false).violation);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringkv::base::{LogIndex, MemberId, Term, Ver};
+use ringkv::proto::group::Decided;
 
 use crate::owner::{Change, Owner, State};
 
@@ -16,7 +17,7 @@ use crate::owner::{Change, Owner, State};
 #[derive(Debug, Default)]
 pub struct Oracle {
     pub truth: Vec<Change>,
-    entries: BTreeMap<(Ver, LogIndex), (Arc<[u8]>, bool)>,
+    entries: BTreeMap<(Ver, LogIndex), Decided>,
     voters: BTreeMap<Ver, Vec<MemberId>>,
     leaders: BTreeMap<(Ver, Term), MemberId>,
     /// How far each node's state was compared, and which it was.
@@ -31,9 +32,9 @@ impl Oracle {
         }
         self.check_state(me, owner.state())?;
         for (cfg, decided) in owner.decided.drain(..) {
-            let found = (decided.payload, decided.seals);
-            let known = self.entries.entry((cfg, decided.index)).or_insert_with(|| found.clone());
-            if *known != found {
+            let at = (cfg, decided.index);
+            let known = self.entries.entry(at).or_insert_with(|| decided.clone());
+            if *known != decided {
                 return Err(format!("{me:?}: {cfg:?} has two entries at {:?}", decided.index));
             }
         }

@@ -291,7 +291,7 @@ impl Owner {
             for decided in group.take_decided() {
                 self.decided.push((group.cfg(), decided.clone()));
                 let (from, change) = decode(&decided.payload);
-                if from >= self.state.ver() {
+                if from >= self.state.ver() || mutants::on(Mutant::GroupSkip) {
                     let applied = Arc::make_mut(&mut self.state).apply(from, change.clone());
                     self.violation = self.violation.take().or(applied.err());
                 }
@@ -313,7 +313,7 @@ impl Owner {
         let Some(group) = &mut self.group else { return };
         match (group.is_ready(), &self.draft) {
             (true, None) => self.draft = Some(State::clone(&self.state)),
-            (false, Some(_)) => self.draft = None,
+            (false, Some(_)) if !mutants::on(Mutant::GroupDraft) => self.draft = None,
             _ => {}
         }
         let cfg = group.cfg();

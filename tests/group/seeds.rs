@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::world::{Counters, Outcome, World};
-use crate::{directed, number};
+use crate::{directed, number, storm};
 
 /// Seeds of a plain `cargo test`.
 const SEEDS_DEFAULT: u64 = 200;
+/// The same of storms.
+const STORMS_DEFAULT: u64 = 1000;
 
 /// Says how to replay a violation, and fails.
 fn report(seed: u64, outcome: &Outcome) {
@@ -62,6 +64,28 @@ fn many_seeds() {
     if let Some(seed) = failed.first() {
         report(*seed, &World::run(*seed, true));
     }
+}
+
+#[test]
+fn storms() {
+    let (first, count) = (number("SEED_START", 1), number("SEEDS", STORMS_DEFAULT));
+    let next = AtomicU64::new(first);
+    let failed = Mutex::new(None);
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= first + count || failed.lock().unwrap().is_some() {
+            return;
+        }
+        if let Err(why) = storm::run(seed) {
+            *failed.lock().unwrap() = Some(format!("storm {seed}: {why}"));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    assert_eq!(failed.into_inner().unwrap(), None);
+    println!("{count} storms from {first}");
 }
 
 #[test]

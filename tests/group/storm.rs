@@ -8,10 +8,7 @@ use ringkv::base::Rng;
 use ringkv::wire::GroupMsg;
 
 use crate::lab::Lab;
-use crate::number;
 
-/// Seeds of a plain `cargo test`.
-const SEEDS_DEFAULT: u64 = 1000;
 const STEPS: u64 = 40;
 
 /// A history; `Err` says what went wrong.
@@ -81,13 +78,4 @@ fn majority(rng: &mut Rng, voters: usize) -> Vec<usize> {
         some.push(all.remove(rng.below(all.len() as u64) as usize));
     }
     some
-}
-
-#[cfg(not(feature = "mutants"))]
-#[test]
-fn storms() {
-    let first = number("SEED_START", 1);
-    for seed in first..first + number("SEEDS", SEEDS_DEFAULT) {
-        run(seed).unwrap_or_else(|why| panic!("storm {seed}: {why}"));
-    }
 }

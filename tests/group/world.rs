@@ -421,7 +421,7 @@ impl World {
         let mut now = voters;
         now.sort_unstable();
         // Fewer than wanted, and an even number: nothing is won.
-        if live == now || live.is_empty() || live.len() % 2 == 0 {
+        if live == now || live.is_empty() || live.len().is_multiple_of(2) {
             return Ok(());
         }
         self.asked.push((cfg, live.clone()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringkv::base::{MemberId, Nanos, Ver};
 use ringkv::proto::ClientSessions;
 use ringkv::proto::router::{Attempt, Next, primary_of};
-use ringkv::ring::RingMap;
+use ringkv::ring::{PartState, RingMap};
 use ringkv::wire::{ClientMsg, Op, Reply, Request, ServerMsg};
 
 use crate::linear::{self, Action, OPERATIONS_MAX, Operation, Value, Verdict};
@@ -484,15 +484,6 @@ impl World {
         self.send(Endpoint::Client(client), Endpoint::Node(to), Kind::Client, bytes);
     }
 
-    /// The run ends although operations are under way.
-    pub fn leave_open(&mut self) {
-        for client in 0..self.clients.len() {
-            let pending = self.clients[client].pending.iter();
-            let numbers: Vec<u64> = pending.map(|pending| pending.number).collect();
-            numbers.into_iter().for_each(|number| self.give_up(client, number));
-        }
-    }
-
     /// The operation has no answer. A write that was refused each time it was sent did not happen.
     fn give_up(&mut self, client: usize, number: u64) {
         let Some(pending) = self.clients[client].of(number) else { return };
@@ -502,9 +493,13 @@ impl World {
         if self.phase == Phase::Verify {
             return self.require(Err(format!("I14: the last read does not end: {pending:?}")));
         }
-        if !pending.attempt.may_be_executed() {
-            return;
+        if pending.attempt.may_be_executed() {
+            self.leave_open(&pending);
         }
+    }
+
+    /// The operation may have taken effect, or do so at any time.
+    fn leave_open(&mut self, pending: &Pending) {
         let action = match pending.wish {
             Wish::Get => return,
             Wish::Put { value, if_absent: true, .. } => Action::PutIfAbsent(value, None),
@@ -519,7 +514,7 @@ impl World {
             }
         };
         self.counters.unknown += 1;
-        self.record(&pending, None, action);
+        self.record(pending, None, action);
     }
 
     /// An operation is over: another one may begin.
@@ -534,6 +529,11 @@ impl World {
 
     fn finish(&mut self, client: usize, number: u64, reply: &Reply<'_>) {
         let Some(pending) = self.take(client, number) else { return };
+        if matches!(reply, Reply::DataLost { .. }) {
+            // S5: an earlier message of it may have been executed, before everything was lost.
+            self.coverage.data_lost += 1;
+            return self.leave_open(&pending);
+        }
         let action = match self.action_of(&pending, reply) {
             Ok(action) => action,
             Err(why) => return self.require(Err(why)),
@@ -642,8 +642,10 @@ impl World {
             _ => None,
         });
         let (Some((sure, maybe)), Some(last)) = (self.history.sums.get(&key), last) else { return };
-        // A run that may end without its last reads knows no last value.
-        if !self.settings.may_wedge && !(*sure..=sure + maybe).contains(&last) {
+        // Of what is lost there is no last value.
+        let pid = self.hasher.partition(&key_bytes(key));
+        let is_lost = self.truth.parts[pid.0 as usize].state == PartState::Lost;
+        if !is_lost && !(*sure..=sure + maybe).contains(&last) {
             let why = format!("counter {key} is {last}, was raised by {sure} and maybe {maybe}");
             self.require(Err(why));
         }

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use ringkv::base::{MemberId, PartitionId, StreamId};
-use ringkv::proto::Coordinator;
 use ringkv::proto::replica::Role;
 use ringkv::ring::{MemberState, Part};
 use ringkv::wire::{Command, PeerMsg};
 
 use crate::net::{Endpoint, Kind, Link};
-use crate::node::Node;
 use crate::world::{Event, Phase, World, join_info};
 
 /// Members that one run may add, so that its history stays small.
@@ -54,7 +52,7 @@ impl World {
         Duration::from_micros(self.rng.below(self.settings.fault_length_ms * 1000))
     }
 
-    fn any_node(&mut self) -> Option<MemberId> {
+    pub fn any_node(&mut self) -> Option<MemberId> {
         let at = self.rng.below(self.nodes.len() as u64) as usize;
         self.nodes.keys().nth(at).copied()
     }
@@ -88,24 +86,38 @@ impl World {
         }
     }
 
-    fn cut(&mut self, from: MemberId, to: MemberId, length: Duration) {
+    /// Cuts one direction.
+    pub fn cut(&mut self, from: MemberId, to: MemberId, length: Duration) {
         self.counters.cuts += 1;
         self.note(|_| format!("cut {from:?} -> {to:?} for {length:?}"));
         let until = self.now + length;
+        self.on_cut(length);
         self.network.cut(Endpoint::Node(from), Endpoint::Node(to), until);
     }
 
-    fn isolate(&mut self, mid: MemberId, length: Duration) {
+    /// Cuts a member off from all others, but not from the clients.
+    pub fn isolate(&mut self, mid: MemberId, length: Duration) {
         for other in self.nodes.keys().copied().filter(|m| *m != mid).collect::<Vec<_>>() {
             self.cut(mid, other, length);
             self.cut(other, mid, length);
         }
     }
 
+    /// Pauses are often about as long as a lease, where it matters most.
     fn pause(&mut self, mid: MemberId) {
-        let length = self.fault_length();
+        let length = match self.rng.chance(500) {
+            true => Duration::from_micros(self.rng.range(280_000, 700_000)),
+            false => self.fault_length(),
+        };
+        self.pause_for(mid, length);
+    }
+
+    /// Stops a member for a while: its clock goes on.
+    pub fn pause_for(&mut self, mid: MemberId, length: Duration) {
+        let now = self.now;
         let Some(node) = self.nodes.get_mut(&mid).filter(|node| !node.paused) else { return };
         node.paused = true;
+        node.slept_at = Some(now);
         self.counters.pauses += 1;
         self.note(|_| format!("{mid:?} is paused for {length:?}"));
         self.after(length, Event::Resume(mid));
@@ -131,14 +143,6 @@ impl World {
             mid.into_iter().for_each(|mid| self.drop_member(mid));
         }
         self.after_ms(self.settings.operator_ms, Event::Operator);
-    }
-
-    /// The member that decides now, if it is not paused.
-    fn decider(&self) -> Option<MemberId> {
-        let decides = |node: &&Node| {
-            !node.paused && node.coordinator.as_ref().is_some_and(Coordinator::leads)
-        };
-        self.nodes.values().find(decides).map(|node| node.mid)
     }
 
     /// A new node joins. What a joiner and the coordinator say to each other is the runtime's; here
@@ -205,6 +209,7 @@ impl World {
 
     /// {entries of an old configuration, or their acknowledgements, arrive in a newer one}
     pub fn watch_append(&mut self, from: MemberId, to: MemberId, bytes: &[u8]) {
+        self.watch_for_acks(from, to, bytes);
         if !self.settings.attacks.late_append || !self.rng.chance(20) {
             return;
         }
@@ -240,10 +245,8 @@ impl World {
         let attacks = self.settings.attacks;
         let Some(other) = self.other_replica(mid, &part) else { return };
         if attacks.promote_falsely && self.rng.chance(300) {
-            let Some(decider) = self.decider() else { return };
             self.note(|_| format!("false promotion of {other:?} in {pid:?} {cfg:?}"));
-            let command = Command::Promote { pid, cfg, mid: other };
-            self.coordinate(decider, |coordinator| drop(coordinator.operate(&command)));
+            self.decide(&Command::Promote { pid, cfg, mid: other });
         } else if attacks.handover_twice && self.rng.chance(300) {
             self.attack(mid, Command::Handover { pid, cfg, mid: other });
         } else if attacks.remove_for_no_reason && self.rng.chance(300) {

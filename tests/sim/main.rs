@@ -4,22 +4,30 @@
 //! - `cargo test --test sim` runs a few seeds, those that once failed, and a test of determinism.
 //! - `SEEDS=20000 cargo test --release --test sim -- --nocapture many_seeds` runs many, from
 //!   `SEED_START` on, and says what happened in them.
+//! - `SECONDS_MAX=180` instead of `SEEDS` runs as many as that takes (`make sim SECONDS=180`).
 //! - `SEED=7 cargo test --release --test sim -- --nocapture one_seed` replays one and, if it fails,
 //!   shows the end of its trace; `TRACE=1` shows all of it.
 //!
 //! Debug assertions of the cores are violations as well; a release build has them with
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
 //!
-//! What it does not do yet: members do not crash. The leases and promotions that this needs come
-//! next, and find their place beside `Event::Retire`.
+//! Members crash and come back empty, as long as a majority of the coordinator's voters lives: they
+//! keep what they know in memory (`World::may_crash`).
 
+mod attacks;
 mod clients;
+mod clock;
+mod coverage;
+mod crashes;
 mod faults;
+#[cfg(feature = "mutants")]
+mod gate;
 mod linear;
 mod members;
 mod net;
 mod node;
 mod oracle;
+mod pulse;
 mod settings;
 mod world;
 
@@ -27,6 +35,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use coverage::Coverage;
 use world::{Counters, Outcome, World};
 
 /// Seeds of a plain `cargo test`.
@@ -57,15 +66,18 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn many_seeds() {
-    let (first, count) = (number("SEED_START", 1), number("SEEDS", SEEDS_DEFAULT));
+    let (first, seconds_max) = (number("SEED_START", 1), number("SECONDS_MAX", 0));
+    let wanted = number("SEEDS", SEEDS_DEFAULT);
+    let count = if seconds_max > 0 { u64::MAX - first } else { wanted };
     let keep_going = number("KEEP_GOING", 0) > 0;
     let begun = Instant::now();
     let next = AtomicU64::new(first);
-    let total = Mutex::new((Counters::default(), Vec::new()));
+    let total = Mutex::new((Counters::default(), Coverage::default(), Vec::new(), 0u64));
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= first + count {
+        let is_late = seconds_max > 0 && begun.elapsed().as_secs() >= seconds_max;
+        if seed >= first + count || is_late {
             return;
         }
         let outcome = World::run(seed, false);
@@ -73,10 +85,12 @@ fn many_seeds() {
             println!("{} seeds in {:.0} s", seed + 1 - first, begun.elapsed().as_secs_f64());
         }
         let mut total = total.lock().unwrap();
+        total.3 += 1;
         total.0.add(&outcome.counters);
+        total.1.add(&outcome.coverage);
         if let Some(why) = outcome.violation {
             println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-            total.1.push(seed);
+            total.2.push(seed);
             if !keep_going {
                 next.store(first + count, Ordering::Relaxed);
             }
@@ -85,11 +99,14 @@ fn many_seeds() {
     std::thread::scope(|scope| {
         (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
-    let (mut counters, mut failed) = total.into_inner().unwrap();
+    let (mut counters, coverage, mut failed, count) = total.into_inner().unwrap();
     let seconds = begun.elapsed().as_secs_f64();
     println!("{count} seeds from {first} in {seconds:.1} s: {:.0}/s", count as f64 / seconds);
     for (name, count) in counters.fields() {
-        println!("{name:>18} {count}");
+        println!("{name:>20} {count}");
+    }
+    for (name, count) in coverage.fields() {
+        println!("{name:>20} {count}");
     }
     failed.sort_unstable();
     println!("{} violations: {failed:?}", failed.len());

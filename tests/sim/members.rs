@@ -1,7 +1,7 @@
 //! What happens to members, handled as a runtime would: inputs into the cores, their outputs onto
 //! the network, a check after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,20 @@ use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Coordinator, Disposition, MapRow, Moment, Replica};
 use ringkv::ring::{MapDelta, RingMap};
 use ringkv::wire::codec::Reader;
-use ringkv::wire::{ClientMsg, Command, ControlMsg, PeerMsg, Reply, Request, ServerMsg};
+use ringkv::wire::{ClientMsg, Command, ControlMsg, Op, PeerMsg, Reply, Request, ServerMsg};
 
 use crate::net::{Endpoint, Kind, Link, Parcel};
 use crate::node::{Collector, Node, client_caller, peer_caller, peer_of};
 use crate::world::{Event, World};
 
+/// The tag of a barrier.
+const BARRIER: u8 = 0x2A;
+
 impl World {
     /// A member begins to run: its timers, its connections.
     pub fn start_node(&mut self, mid: MemberId) {
         self.after_ms(TICK_MS, Event::Tick(mid));
-        self.after_ms(self.settings.heartbeat_ms, Event::Heartbeat(mid));
+        self.after_ms(25, Event::Heartbeat(mid));
         let others: Vec<MemberId> = self.nodes.keys().copied().filter(|m| *m != mid).collect();
         for other in others {
             for kind in [Kind::Data, Kind::Control] {
@@ -50,7 +53,13 @@ impl World {
 
     /// Bytes arrive at a member or a client.
     pub fn arrive(&mut self, parcel: Parcel) {
-        if !self.network.arrives(&parcel) {
+        let Some(is_ghost) = self.network.arrives(&parcel, self.now) else { return };
+        self.coverage.ghosts += u64::from(is_ghost);
+        let is_for_nobody = match parcel.link.sides[parcel.to] {
+            Endpoint::Node(mid) => !self.nodes.contains_key(&mid),
+            Endpoint::Client(_) => false,
+        };
+        if is_for_nobody {
             return;
         }
         let from = parcel.link.sides[1 - parcel.to];
@@ -78,7 +87,7 @@ impl World {
         };
         if link.kind == Kind::Control {
             self.coordinate(mid, |coordinator| coordinator.reconnected(peer));
-            return;
+            return self.greet(mid, peer);
         }
         self.note(|_| format!("{mid:?} is connected to {peer:?}"));
         for pid in self.partitions() {
@@ -106,13 +115,17 @@ impl World {
                 self.lose_routes(a, b);
                 self.lose_routes(b, a);
             }
+            [Endpoint::Node(a), Endpoint::Node(b)] => {
+                self.look_for(a, b);
+                self.look_for(b, a);
+            }
             [Endpoint::Node(mid), Endpoint::Client(client)] => self.client_lost(client, mid),
             _ => {}
         }
     }
 
     /// F3: the answers of what was forwarded are lost with the connection. It may be executed.
-    fn lose_routes(&mut self, mid: MemberId, peer: MemberId) {
+    pub fn lose_routes(&mut self, mid: MemberId, peer: MemberId) {
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         for caller in node.lose_routes(peer) {
             let mut bytes = Vec::new();
@@ -134,21 +147,37 @@ impl World {
         msg: Option<&PeerMsg<'_>>,
         handle: impl FnOnce(&mut Replica, Moment, &mut Collector) -> T,
     ) -> Option<T> {
-        let at = self.moment();
-        let room = self.room(mid);
+        let at = self.moment(mid);
+        let leads = |replica: &Replica| replica.role() >= Role::Recovering;
+        let replica = self.nodes.get(&mid)?.replicas.get(pid.0 as usize)?;
+        let room = self.room(mid, leads(replica));
         let node = self.nodes.get_mut(&mid)?;
         let replica = node.replicas.get_mut(pid.0 as usize)?;
+        let was_waiting = replica.is_waiting_out();
         let leases = std::mem::take(&mut node.leases);
         let mut out = Collector { room, leases, ..Collector::default() };
         let was = replica.role();
         let result = handle(replica, at, &mut out);
         node.leases = std::mem::take(&mut out.leases);
         let became_primary = was != Role::Primary && replica.role() == Role::Primary;
-        let check = self.oracle.observe(pid, mid, replica, msg, self.now);
+        let waits = !was_waiting && replica.is_waiting_out();
+        let serves = replica.role() == Role::Primary;
+        let done = |(_, bytes): &(Caller, Vec<u8>)| {
+            Reply::decode(&mut Reader::new(bytes)) == Ok(Reply::Done)
+        };
+        let short = !replica.is_writable() && out.replies.iter().any(done);
+        let check = self.oracle.observe(pid, mid, replica, msg);
         node.dirty.insert(pid.0 as usize);
         self.require(check);
         let check = self.oracle.check_copies(pid, &self.truth);
         self.require(check);
+        if short {
+            self.require(Err(format!("W4: {mid:?} acknowledged a write with too few copies")));
+        }
+        if serves {
+            self.check_one_primary(pid);
+        }
+        self.note_role(mid, pid, waits, became_primary.then_some(was_waiting));
         self.turn_soon(mid, self.settings.turn_us);
         self.emit(mid, out);
         if became_primary {
@@ -166,7 +195,10 @@ impl World {
     }
 
     /// The bulk bytes that each connection of a member takes now; nothing where there is none.
-    fn room(&mut self, mid: MemberId) -> BTreeMap<MemberId, usize> {
+    fn room(&mut self, mid: MemberId, leads: bool) -> BTreeMap<MemberId, usize> {
+        if !leads {
+            return BTreeMap::new(); // Nobody asks.
+        }
         let stingy = self.rng.chance(self.settings.no_room_permille);
         let budget = if stingy { 0 } else { self.settings.bulk_room };
         let peers = self.nodes.keys().filter(|peer| **peer != mid);
@@ -180,13 +212,15 @@ impl World {
 
     /// Flushes every replica that had inputs.
     pub fn turn(&mut self, mid: MemberId) {
-        let room = self.room(mid);
-        let at = self.moment();
+        let Some(node) = self.nodes.get(&mid) else { return };
+        let leads = node.dirty.iter().any(|pid| node.replicas[*pid].role() >= Role::Recovering);
+        let room = self.room(mid, leads);
+        let at = self.moment(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         node.turn_due = false;
         let leases = std::mem::take(&mut node.leases);
         let mut out = Collector { room, leases, ..Collector::default() };
-        let mut streaming = Vec::new();
+        let (mut streaming, mut flushed) = (Vec::new(), Vec::new());
         for pid in std::mem::take(&mut node.dirty) {
             let replica = &mut node.replicas[pid];
             replica.flush(at, &mut out);
@@ -194,13 +228,17 @@ impl World {
                 streaming.push(pid);
             }
             let pid = PartitionId(pid as u32);
-            if let Err(why) = self.oracle.observe(pid, mid, replica, None, self.now) {
+            if let Err(why) = self.oracle.observe(pid, mid, replica, None) {
                 self.violation.get_or_insert(why);
+            }
+            if replica.role() == Role::Primary {
+                flushed.push(pid);
             }
         }
         node.leases = std::mem::take(&mut out.leases);
         let wait = !streaming.is_empty();
         node.dirty.extend(streaming);
+        flushed.into_iter().for_each(|pid| self.check_one_primary(pid));
         self.emit(mid, out);
         if wait {
             self.turn_soon(mid, 2_000);
@@ -243,10 +281,13 @@ impl World {
     }
 
     /// Puts on its way what a core said.
-    fn emit(&mut self, mid: MemberId, out: Collector) {
+    fn emit(&mut self, mid: MemberId, mut out: Collector) {
+        let dies = self.interrupt(mid, &mut out);
         for (to, bytes) in out.sends {
             self.watch_snapshot(mid, to, bytes[0]);
             self.watch_append(mid, to, &bytes);
+            self.haunt(mid, to, &bytes);
+            self.coverage.barriers += u64::from(bytes[0] == BARRIER);
             self.send(Endpoint::Node(mid), Endpoint::Node(to), Kind::Data, bytes);
         }
         for (caller, bytes) in out.replies {
@@ -256,6 +297,21 @@ impl World {
         }
         for command in out.proposals {
             self.propose(mid, command);
+        }
+        if dies {
+            self.crash(mid);
+        }
+    }
+
+    /// Counts what becomes of roles.
+    fn note_role(&mut self, mid: MemberId, pid: PartitionId, waits: bool, served: Option<bool>) {
+        if waits && self.is_served_elsewhere(mid, pid) {
+            self.coverage.waits_that_mattered += 1;
+        }
+        match served {
+            Some(true) => self.coverage.promotions += 1,
+            Some(false) => self.coverage.successions += 1,
+            None => {}
         }
     }
 
@@ -336,9 +392,26 @@ impl World {
         let pid = self.hasher.partition(request.op.key().unwrap_or_default());
         let check = self.oracle.asked(mid, caller);
         self.require(check);
-        let disposition = self
-            .input(mid, pid, None, |replica, at, out| replica.request(at, caller, request, out));
+        let truth_cfg = self.truth.parts[pid.0 as usize].cfg;
+        let (mut read, mut at_old) = (None, false);
+        let disposition = self.input(mid, pid, None, |replica, at, out| {
+            let disposition = replica.request(at, caller, request, out);
+            if matches!(request.op, Op::Get { .. }) && replica.role() == Role::Primary {
+                read = Some(!out.replies.is_empty());
+                at_old = replica.cfg() < truth_cfg;
+            }
+            disposition
+        });
+        if let Some(at_once) = read {
+            self.coverage.reads_at_once += u64::from(at_once);
+            self.coverage.reads_later += u64::from(!at_once);
+            self.coverage.reads_at_the_old += u64::from(at_once && at_old);
+            self.on_read(mid);
+        }
         let Some(Disposition::Elsewhere(primary)) = disposition else { return };
+        if !self.nodes.contains_key(&mid) {
+            return; // It died of it.
+        }
         let check = self.oracle.answered(mid, caller);
         self.require(check);
         let link = Link::new(Endpoint::Node(mid), Endpoint::Node(primary), Kind::Data);
@@ -365,24 +438,21 @@ impl World {
 
 /// Maps and the coordinator.
 impl World {
-    fn control(&mut self, from: MemberId, to: MemberId, msg: &ControlMsg) {
+    /// Sends a message of the control plane.
+    pub fn control(&mut self, from: MemberId, to: MemberId, msg: &ControlMsg) {
         let mut bytes = Vec::new();
         msg.encode(&mut bytes);
         self.send(Endpoint::Node(from), Endpoint::Node(to), Kind::Control, bytes);
     }
 
-    /// Tells all members how new the map is.
-    pub fn heartbeat(&mut self, mid: MemberId) {
-        let Some(node) = self.nodes.get(&mid) else { return };
-        let (sent_at, map_ver) = (self.now, self.map_ver(mid));
-        let others = node.map.iter().flat_map(|map| map.members.keys().copied());
-        for other in others.filter(|other| *other != mid).collect::<Vec<_>>() {
-            let want = self.nodes.get(&mid).is_some_and(|node| node.leases.wants(other, self.now));
-            let leads = Default::default();
-            self.control(mid, other, &ControlMsg::Heartbeat { sent_at, map_ver, want, leads });
+    /// Whoever was deaf hears what other voters said, in its order.
+    pub fn hear_the_unheard(&mut self, mid: MemberId) {
+        let Some(node) = self.nodes.get_mut(&mid).filter(|n| n.deaf_until <= self.now) else {
+            return;
+        };
+        for (from, bytes) in std::mem::take(&mut node.unheard) {
+            self.on_control(mid, from, &bytes);
         }
-        let period = Duration::from_millis(self.settings.heartbeat_ms);
-        self.after(period, Event::Heartbeat(mid));
     }
 
     fn on_control(&mut self, mid: MemberId, from: MemberId, bytes: &[u8]) {
@@ -392,26 +462,22 @@ impl World {
         };
         let Some(node) = self.nodes.get(&mid) else { return };
         let deaf = self.now < node.deaf_until;
+        let waits = !node.unheard.is_empty();
         let map = node.map.clone();
-        if let ControlMsg::Heartbeat { sent_at: echo, want: true, .. } = msg {
-            let (now, map_ver) = (self.now, self.map_ver(mid));
-            let Some(node) = self.nodes.get_mut(&mid) else { return };
-            let epoch = node.leases.give(from, now);
-            self.control(
-                mid,
-                from,
-                &ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant: true },
-            );
+        let heard_at = self.clock(mid);
+        if let Some(node) = self.nodes.get_mut(&mid) {
+            node.watch.heard(from, heard_at);
         }
         match msg {
-            ControlMsg::HeartbeatAck { echo, epoch, grant: true, .. } => {
-                let Some(node) = self.nodes.get_mut(&mid) else { return };
-                node.leases.receive(from, echo, epoch);
+            ControlMsg::Heartbeat { sent_at, map_ver, want, leads } => {
+                self.on_leadership(mid, from, leads);
+                self.on_heartbeat(mid, from, (sent_at, map_ver, want));
             }
-            ControlMsg::Heartbeat { map_ver, .. } if map_ver > self.map_ver(mid) => {
-                self.control(mid, from, &ControlMsg::MapWanted { have: self.map_ver(mid) });
+            ControlMsg::HeartbeatAck { echo, epoch, map_ver, grant } => {
+                self.on_heartbeat_ack(mid, from, (echo, epoch, map_ver, grant));
             }
-            ControlMsg::Heartbeat { map_ver: have, .. } | ControlMsg::MapWanted { have } => {
+            ControlMsg::Suspect(suspects) => self.on_suspect(mid, from, &suspects),
+            ControlMsg::MapWanted { have } => {
                 if let Some(map) = map.filter(|map| map.ver > have) {
                     let map = Box::new(RingMap::clone(&map));
                     self.control(mid, from, &ControlMsg::MapFull(map));
@@ -419,13 +485,23 @@ impl World {
             }
             ControlMsg::MapFull(map) if !deaf => self.adopt(mid, Arc::from(map)),
             ControlMsg::MapDelta(delta) if !deaf => {
-                if let Some(map) = map.and_then(|map| delta.apply(&map)) {
-                    self.adopt(mid, Arc::new(map));
+                let have = self.map_ver(mid);
+                match map.and_then(|map| delta.apply(&map)) {
+                    Some(map) => self.adopt(mid, Arc::new(map)),
+                    None if delta.ver > have => {
+                        self.control(mid, from, &ControlMsg::MapWanted { have });
+                    }
+                    None => {}
                 }
             }
             ControlMsg::Submit { origin, command, .. } => {
                 self.note(|_| format!("{from:?} proposes to {mid:?} {command:?}"));
                 self.on_submit(mid, from, origin, &command);
+            }
+            ControlMsg::Group { .. } if deaf || waits => {
+                if let Some(node) = self.nodes.get_mut(&mid) {
+                    node.unheard.push_back((from, bytes.to_vec()));
+                }
             }
             ControlMsg::Group { cfg, msg } => {
                 let current =
@@ -445,7 +521,12 @@ impl World {
             return;
         }
         let Some(node) = self.nodes.get_mut(&mid) else { return };
+        if node.map.is_none() && !map.members.contains_key(&mid) {
+            return; // It was told which member it is, and waits for the map that says so.
+        }
         node.map = Some(map.clone());
+        let members = map.members.keys().copied().filter(|other| *other != mid).collect();
+        node.watch.set(&members, node.clock.read(self.now));
         node.leases.hear_of(map.epoch);
         let promised_until = node.leases.promised_until();
         node.following.insert(map.ver, (node.replicas.len(), map.epoch));
@@ -540,16 +621,20 @@ impl World {
         mid: MemberId,
         work: impl FnOnce(&mut Coordinator) -> T,
     ) -> Option<T> {
+        // A majority of voters that have died unnoticed would be the end of the ring.
+        let living: BTreeSet<MemberId> = self.nodes.keys().copied().collect();
         let node = self.nodes.get_mut(&mid)?;
         let coordinator = node.coordinator.as_mut()?;
         let result = work(coordinator);
         let network = &self.network;
         coordinator.propose(&|other| {
             let link = Link::new(Endpoint::Node(mid), Endpoint::Node(other), Kind::Control);
-            other == mid || network.in_flight(link, Endpoint::Node(mid)).is_some()
+            let is_connected = network.in_flight(link, Endpoint::Node(mid)).is_some();
+            other == mid || (is_connected && living.contains(&other))
         });
         let (cfg, messages) = coordinator.take_messages();
         let news = coordinator.take_news();
+        self.note_voters(mid);
         for (to, msg) in messages {
             self.control(mid, to, &ControlMsg::Group { cfg, msg });
         }
@@ -583,8 +668,7 @@ impl World {
     fn new_truth(&mut self, map: Arc<RingMap>) {
         let old = std::mem::replace(&mut self.truth, map.clone());
         for mid in map.members.keys().filter(|mid| **mid >= old.next_mid) {
-            self.nodes.insert(*mid, Node::new(*mid, &self.settings.params));
-            self.start_node(*mid);
+            self.insert_node(*mid);
         }
         self.note(|_| format!("{:?}: {:?}", map.ver, map.parts));
         self.require(map.check_invariants());
@@ -605,6 +689,13 @@ impl World {
                 self.counters.handovers += 1;
                 self.on_handover(before.primary, after.primary);
             }
+            if after.state != before.state {
+                self.check_loss(pid, before.state, after);
+            }
+            let is_counted = |mid: &MemberId| !before.isr.contains(*mid);
+            if let Some(mid) = after.isr.iter().find(is_counted) {
+                self.on_in_sync(mid, after);
+            }
             let is_new = |learner: &&(MemberId, _)| !before.learners.contains(learner);
             if let Some((mid, _)) = after.learners.iter().find(is_new) {
                 self.on_learner(*mid);
@@ -619,6 +710,9 @@ impl World {
         node.paused = false;
         for event in std::mem::take(&mut node.backlog) {
             self.dispatch(event);
+        }
+        if let Some(node) = self.nodes.get_mut(&mid).filter(|node| !node.paused) {
+            node.slept_at = None;
         }
     }
 

@@ -68,6 +68,8 @@ struct Connection {
     last_arrival: [Nanos; 2],
     /// Bytes on their way to each side.
     in_flight: [usize; 2],
+    /// What was sent on the generation before still arrives until then.
+    ghosts_until: Nanos,
 }
 
 /// Bytes on their way.
@@ -115,15 +117,56 @@ impl Network {
         Some((arrival, Parcel { link, generation: connection.generation, to, bytes }))
     }
 
-    /// Whether a parcel that arrives now is still wanted.
-    pub fn arrives(&mut self, parcel: &Parcel) -> bool {
-        let Some(connection) = self.connections.get_mut(&parcel.link) else { return false };
+    /// Whether a parcel that arrives now does so, and whether it does on a connection that broke:
+    /// a receiver may find what it holds of an old one after the new one was made.
+    pub fn arrives(&mut self, parcel: &Parcel, now: Nanos) -> Option<bool> {
+        let connection = self.connections.get_mut(&parcel.link)?;
         if connection.generation != parcel.generation {
-            return false;
+            let is_ghost = connection.generation == parcel.generation + 1;
+            return (is_ghost && now < connection.ghosts_until).then_some(true);
         }
         let in_flight = &mut connection.in_flight[parcel.to];
         *in_flight = in_flight.saturating_sub(parcel.bytes.len());
-        true
+        Some(false)
+    }
+
+    /// A process dies: each of its connections that worked, and when the last of what it sent on it
+    /// arrives. They are there until they are closed.
+    pub fn crash(&mut self, endpoint: Endpoint) -> Vec<(Link, Nanos)> {
+        let mut broken = Vec::new();
+        for (link, connection) in &mut self.connections {
+            if link.touches(endpoint) {
+                let dead = link.side(endpoint);
+                if connection.up != [true; 2] {
+                    // A later event that would complete it finds another generation.
+                    connection.generation += 1;
+                }
+                connection.up[dead] = false;
+                connection.ghosts_until = Nanos::ZERO;
+                broken.push((*link, connection.last_arrival[1 - dead]));
+            }
+        }
+        broken
+    }
+
+    /// Holds back what is said next on a connection, and everything after it.
+    pub fn hold_back(&mut self, link: Link, from: Endpoint, until: Nanos) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            let slot = &mut connection.last_arrival[1 - link.side(from)];
+            *slot = (*slot).max(until);
+        }
+    }
+
+    /// What was on its way when a connection broke last arrives nevertheless.
+    pub fn haunt(&mut self, link: Link, until: Nanos) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.ghosts_until = until;
+        }
+    }
+
+    /// The last side knows that a connection is no more.
+    pub fn close(&mut self, link: Link) {
+        self.connections.remove(&link);
     }
 
     /// Bytes on their way over `link` from `from`; `None` if that side has no connection.
@@ -151,6 +194,10 @@ impl Network {
         let connection = self.connections.entry(link).or_default();
         connection.generation += 1;
         connection.up = [false; 2];
+        connection.ghosts_until = match rng.chance(settings.dangers.ghost_permille) {
+            true => now + Duration::from_micros(rng.below(1_000_000)),
+            false => Nanos::ZERO,
+        };
         connection.in_flight = [0; 2];
         // Nothing can arrive on a side before that side knows of the connection.
         connection.last_arrival = moments;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ringkv::base::{MemberId, Nanos, PartitionId, Ver};
+use ringkv::base::{MemberId, Nanos, PartitionId, Term, Ver};
+use ringkv::proto::detector::{Jury, Watch};
 use ringkv::proto::{Caller, Coordinator, Leases, Outbox, Replica};
 use ringkv::ring::{Params, RingMap};
 use ringkv::wire::{Command, PeerMsg, Reply};
 
+use crate::clock::Clock;
 use crate::world::Event;
 
 /// Callers above this are members that forwarded a request, below it clients.
@@ -17,6 +19,14 @@ const PEER_CALLERS: u64 = 1 << 32;
 #[derive(Debug)]
 pub struct Node {
     pub mid: MemberId,
+    /// Its own idea of the time.
+    pub clock: Clock,
+    /// Whom it hears.
+    pub watch: Watch,
+    /// Who leads the coordinator, and since when, as far as it knows.
+    pub leader: ((Ver, Term), MemberId),
+    /// What it thinks of the others, if it decides.
+    pub jury: Jury,
     /// The newest map that it adopted.
     pub map: Option<Arc<RingMap>>,
     pub replicas: Vec<Replica>,
@@ -32,8 +42,12 @@ pub struct Node {
     /// What happened to it while it was paused.
     pub backlog: VecDeque<Event>,
     pub paused: bool,
+    /// Since when, while it catches up: what a clock that is not read again shows.
+    pub slept_at: Option<Nanos>,
     /// It hears nothing of maps until then.
     pub deaf_until: Nanos,
+    /// What other voters said meanwhile, which would tell it of maps: it hears that later.
+    pub unheard: VecDeque<(MemberId, Vec<u8>)>,
     /// It is no member any more, and knows it.
     pub retired: bool,
     /// Forwarded requests: to whom, and who waits.
@@ -43,10 +57,14 @@ pub struct Node {
 
 impl Node {
     /// A member that knows nothing but the parameters of its ring.
-    pub fn new(mid: MemberId, params: &Params) -> Self {
+    pub fn new(mid: MemberId, params: &Params, clock: Clock) -> Self {
         let replica = |at| Replica::new(PartitionId(at), mid, params.value_bytes_max);
         Self {
             mid,
+            clock,
+            watch: Watch::default(),
+            leader: Default::default(),
+            jury: Jury::default(),
             map: None,
             replicas: (0..params.partitions).map(replica).collect(),
             leases: Leases::default(),
@@ -56,7 +74,9 @@ impl Node {
             turn_due: false,
             backlog: VecDeque::new(),
             paused: false,
+            slept_at: None,
             deaf_until: Nanos::ZERO,
+            unheard: VecDeque::new(),
             retired: false,
             routes: BTreeMap::new(),
             routes_opened: 0,

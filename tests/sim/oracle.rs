@@ -1,9 +1,10 @@
 //! What must hold at every moment, whatever the network and the operator do. The names are those
-//! of the protocol page: I1 to I12.
+//! of the protocol page: I1 to I14; the
+//! ones that need the clocks of members are in `pulse.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringkv::base::{Cfg, MemberId, Nanos, PartitionId, Seq};
+use ringkv::base::{Cfg, MemberId, PartitionId, Seq};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Caller, Replica};
 use ringkv::ring::RingMap;
@@ -26,8 +27,6 @@ pub struct View {
     pub commit: Seq,
     pub last: Seq,
     complete: bool,
-    /// Until when it answers reads without asking.
-    reads_until: Nanos,
     /// Entries after `commit`.
     log: Vec<EntryId>,
     /// Below this its table may be ahead of its commit position, because of a snapshot.
@@ -42,7 +41,6 @@ impl Default for View {
             commit: Seq::ZERO,
             last: Seq::ZERO,
             complete: false,
-            reads_until: Nanos::ZERO,
             log: Vec::new(),
             horizon: Seq::ZERO,
         }
@@ -77,6 +75,8 @@ pub struct Oracle {
     partitions: Vec<Partition>,
     /// Operations that a member accepted and has not answered.
     waiting: BTreeSet<(MemberId, Caller)>,
+    /// Members whose process died.
+    dead: BTreeSet<MemberId>,
     /// Digests are compared at every so many positions only, because tables are large.
     digest_stride: u64,
 }
@@ -88,13 +88,30 @@ impl Oracle {
     /// For a ring of that many partitions.
     pub fn new(partitions: u32, digest_stride: u64) -> Self {
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        Self { partitions, waiting: BTreeSet::new(), digest_stride }
+        Self { partitions, waiting: BTreeSet::new(), dead: BTreeSet::new(), digest_stride }
     }
 
     /// The member is gone with everything it held.
     pub fn forget(&mut self, mid: MemberId) {
         self.partitions.iter_mut().for_each(|p| drop(p.views.remove(&mid)));
         self.waiting.retain(|(at, _)| *at != mid);
+    }
+
+    /// The member's process died.
+    pub fn die(&mut self, mid: MemberId) {
+        self.dead.insert(mid);
+        self.forget(mid);
+    }
+
+    /// A process takes itself for that member.
+    pub fn revive(&mut self, mid: MemberId) {
+        self.dead.remove(&mid);
+    }
+
+    /// Replicas that take themselves for the primary of a partition.
+    pub fn primaries(&self, pid: PartitionId) -> usize {
+        let views = self.partitions[pid.0 as usize].views.values();
+        views.filter(|view| view.role == Role::Primary).count()
     }
 
     /// An operation was handed to a replica.
@@ -125,7 +142,6 @@ impl Oracle {
         mid: MemberId,
         replica: &Replica,
         msg: Option<&PeerMsg<'_>>,
-        now: Nanos,
     ) -> Check {
         replica.check_invariants()?;
         let stride = self.digest_stride;
@@ -142,17 +158,17 @@ impl Oracle {
             partition.check_digest(new.commit, replica.digest())?;
         }
         partition.views.insert(mid, new);
-        checked.map_err(|why| format!("{pid:?} {mid:?}: {why}; was {old:?}"))?;
-        partition.check_one_primary(now)
+        checked.map_err(|why| format!("{pid:?} {mid:?}: {why}; was {old:?}"))
     }
 
-    /// I3, I5, I8: everything that anybody committed is held by everybody who counts.
+    /// I3, I5, I8: everything that anybody committed is held by everybody who counts and lives.
+    /// When the last of them died the partition waits or is lost, and there is nobody to look at.
     pub fn check_copies(&self, pid: PartitionId, truth: &RingMap) -> Check {
         let partition = &self.partitions[pid.0 as usize];
         let Some(part) = truth.part(pid) else { return Ok(()) };
         let top = partition.top;
         let expected = partition.committed.get(&top);
-        for mid in part.isr.iter() {
+        for mid in part.isr.iter().filter(|mid| !self.dead.contains(mid)) {
             let view = partition.views.get(&mid).cloned().unwrap_or_default();
             let is_first = part.isr.len() == 1 && view.cfg == Cfg::ZERO;
             let held = view.last >= top && (view.complete || is_first);
@@ -222,16 +238,6 @@ impl Partition {
             false => Err(format!("two tables differ at {commit:?}")),
         }
     }
-
-    /// I1: only one replica may believe that it may answer reads by itself.
-    fn check_one_primary(&self, now: Nanos) -> Check {
-        let serves = |(mid, view): (&MemberId, &View)| (view.reads_until > now).then_some(*mid);
-        let primaries: Vec<MemberId> = self.views.iter().filter_map(serves).collect();
-        match primaries.len() {
-            0 | 1 => Ok(()),
-            _ => Err(format!("two primaries at once: {primaries:?}")),
-        }
-    }
 }
 
 fn look_at(replica: &Replica, old: &View, msg: Option<&PeerMsg<'_>>) -> View {
@@ -247,7 +253,6 @@ fn look_at(replica: &Replica, old: &View, msg: Option<&PeerMsg<'_>>) -> View {
         commit,
         last,
         complete: replica.is_complete(),
-        reads_until: replica.reads_until(),
         log,
         horizon: Seq::ZERO,
     }

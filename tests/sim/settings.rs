@@ -6,6 +6,8 @@ use std::time::Duration;
 use ringkv::base::{Nanos, Rng};
 use ringkv::ring::{Params, PlacementKind};
 
+use crate::crashes::Dangers;
+
 /// Directed attacks: faults at the worst moment instead of a random one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attacks {
@@ -27,10 +29,32 @@ pub struct Attacks {
     pub late_append: bool,
     /// The coordinator takes primaries for dead that are not, and promotes others.
     pub promote_falsely: bool,
+    /// The primary is cut off from everybody but the clients, and replaced.
+    pub isolate_and_down: bool,
+    /// A primary does not hear that a learner counts now; everybody else goes.
+    pub hide_in_sync: bool,
+    /// A node dies and is back at once, and in between somebody is promoted.
+    pub restart_and_promote: bool,
+    /// A role is passed on, and again before anybody hears of it.
+    pub handover_at_once: bool,
+    /// A primary that slept wakes up in the middle of the stream that its successor sends it.
+    pub resume_into_stream: bool,
+    /// A primary is replaced while it is read from.
+    pub down_under_reads: bool,
+    /// A second heir while the old primary's leases still run.
+    pub heirs_in_a_row: bool,
+    /// A primary that was replaced long ago hears of it when its heir is replaced.
+    pub late_farewell: bool,
+    /// An acknowledgement comes back to a primary that has been replaced and is back unknowingly.
+    pub late_ack: bool,
+    /// What was said on a connection that broke arrives in the middle of what is said on the next.
+    pub haunt: bool,
+    /// Everybody reads when a cut ends.
+    pub read_after_cut: bool,
 }
 
 impl Attacks {
-    fn draw(rng: &mut Rng, promote_falsely: bool) -> Self {
+    fn draw(rng: &mut Rng) -> Self {
         Self {
             handover_twice: rng.chance(250),
             isolate_old_primary: rng.chance(250),
@@ -40,7 +64,18 @@ impl Attacks {
             drop_coordinator: rng.chance(250),
             remove_for_no_reason: rng.chance(200),
             late_append: rng.chance(250),
-            promote_falsely,
+            promote_falsely: rng.chance(150),
+            isolate_and_down: rng.chance(300),
+            hide_in_sync: rng.chance(250),
+            restart_and_promote: rng.chance(250),
+            handover_at_once: rng.chance(200),
+            resume_into_stream: rng.chance(250),
+            down_under_reads: rng.chance(250),
+            heirs_in_a_row: rng.chance(250),
+            late_farewell: rng.chance(250),
+            late_ack: rng.chance(250),
+            haunt: rng.chance(200),
+            read_after_cut: rng.chance(250),
         }
     }
 }
@@ -108,16 +143,13 @@ pub struct Settings {
     pub map_full_permille: u64,
     /// How long partitions lag behind their node in adopting a map, at most.
     pub adopt_lag_us: u64,
-    pub heartbeat_ms: u64,
     /// How long inputs may wait for a flush.
     pub turn_us: u64,
     pub bulk_room: usize,
     pub no_room_permille: u64,
     pub memory_full_permille: u64,
     pub attacks: Attacks,
-    /// Without leases, a partition whose old primary's farewell is lost never serves again: after
-    /// false promotions only safety is asked for.
-    pub may_wedge: bool,
+    pub dangers: Dangers,
     /// Nothing goes wrong, members only come and go: then no write may end unknown.
     pub quiet: bool,
 }
@@ -133,17 +165,17 @@ impl Settings {
             placement: pick(rng, &[PlacementKind::Balanced, PlacementKind::Successor]),
             seed: rng.next_u64() as u32,
             copies,
+            leases: rng.chance(850),
             min_insync: 1 + rng.below(u64::from(copies)) as u8,
             ..Params::default()
         };
         let quiet = rng.chance(100);
-        let may_wedge = !quiet && rng.chance(80);
         let some = |rng: &mut Rng, permille, value| if rng.chance(permille) { value } else { 0 };
         Self {
             params,
             joins_at_start: rng.below(5),
             members_max: 3 + rng.below(4) as usize,
-            duration: Nanos::from_millis(rng.range(2_000, 9_000)),
+            duration: Nanos::from_millis(rng.range(1_500, 6_000)),
             operator_ms: pick(rng, &[150, 500, 1_500, 3_000]),
             clients: 1 + rng.below(5) as usize,
             keys: rng.range(1, 13),
@@ -164,23 +196,22 @@ impl Settings {
             delay_us: pick(rng, &[(20, 60), (50, 500), (500, 5_000)]),
             tail_permille: if quiet { 0 } else { pick(rng, &[0, 10, 100]) },
             tail_us: pick(rng, &[5_000, 60_000, 600_000]),
-            reconnect_ms: pick(rng, &[2, 50, 400]),
+            reconnect_ms: if quiet { 20 } else { pick(rng, &[2, 50, 400]) },
             fault_ms: if quiet { 0 } else { pick(rng, &[30, 200, 800]) },
             fault_weights: std::array::from_fn(|_| some(rng, 600, 1)),
             fault_length_ms: pick(rng, &[30, 300, 2_000]),
             map_skip_permille: pick(rng, &[0, 200, 900]),
             map_full_permille: pick(rng, &[0, 200, 1_000]),
             adopt_lag_us: pick(rng, &[0, 0, 2_000, 60_000]),
-            heartbeat_ms: pick(rng, &[50, 150, 400]),
             turn_us: pick(rng, &[0, 50, 2_000]),
             bulk_room: pick(rng, &[1, 40_000, 1 << 20]),
             no_room_permille: pick(rng, &[0, 300, 800]),
             memory_full_permille: pick(rng, &[0, 0, 100]),
             attacks: match quiet {
                 true => Attacks::default(),
-                false => Attacks::draw(rng, may_wedge),
+                false => Attacks::draw(rng),
             },
-            may_wedge,
+            dangers: Dangers::draw(rng, quiet),
             quiet,
         }
     }
@@ -206,6 +237,7 @@ impl Settings {
         self.sessions = SessionFaults::default();
         self.bulk_room = self.bulk_room.max(40_000);
         self.attacks = Attacks::default();
+        self.dangers.heal();
     }
 }
 

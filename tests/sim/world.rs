@@ -9,13 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringkv::base::{ClusterId, MemberId, Nanos, PartitionId, Rng};
+use ringkv::base::{ClusterId, MemberId, Nanos, PartitionId, Rng, Ver};
 use ringkv::proto::replica::Role;
 use ringkv::proto::{Coordinator, Moment};
-use ringkv::ring::{Hasher, RingMap};
+use ringkv::ring::{Hasher, Member, PartState, RingMap};
 use ringkv::wire::JoinInfo;
 
 use crate::clients::Client;
+use crate::clock::Clock;
+use crate::coverage::Coverage;
+use crate::crashes::Danger;
 use crate::net::{Endpoint, Kind, Link, Network, Parcel};
 use crate::node::Node;
 use crate::oracle::{Check, Oracle, fold};
@@ -39,7 +42,7 @@ pub enum Event {
     Turn(MemberId),
     /// The 50 ms of a member are over.
     Tick(MemberId),
-    /// A member tells the others how new its map is.
+    /// A member's heartbeats are due.
     Heartbeat(MemberId),
     /// A partition of a member adopts a map.
     Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
@@ -57,6 +60,8 @@ pub enum Event {
     Operator,
     /// A dropped member ends.
     Retire(MemberId),
+    /// Something dangerous.
+    Danger(Danger),
     /// The faults end.
     Heal,
     /// Is the ring as wanted?
@@ -163,6 +168,7 @@ impl Counters {
 #[derive(Debug)]
 pub struct Outcome {
     pub counters: Counters,
+    pub coverage: Coverage,
     /// Digest of everything that happened.
     pub trace: u64,
     pub violation: Option<String>,
@@ -195,6 +201,11 @@ pub struct World {
     pub truth: Arc<RingMap>,
     pub oracle: Oracle,
     pub counters: Counters,
+    pub coverage: Coverage,
+    /// Dead members whose nodes do not come back by themselves.
+    pub graves: Vec<MemberId>,
+    /// Voters that some leader proposed, by the version of the map in which they would be.
+    pub proposed_voters: BTreeMap<Ver, Vec<MemberId>>,
     pub hasher: Hasher,
     pub history: crate::clients::History,
     pub names_issued: u64,
@@ -218,6 +229,7 @@ impl World {
         }
         Outcome {
             counters: world.counters,
+            coverage: world.coverage,
             trace: world.trace,
             violation: world.violation,
             tail: world.tail.unwrap_or_default(),
@@ -241,7 +253,8 @@ impl World {
         let cluster = ClusterId(u128::from(seed) + 1);
         let coordinator = Coordinator::create(cluster, params, join_info(&mut rng, 1));
         let truth = coordinator.map().clone();
-        let mut first = Node::new(MemberId(1), &params);
+        let clock = Clock::draw(&mut rng, settings.dangers.clock_spread_permille);
+        let mut first = Node::new(MemberId(1), &params, clock);
         first.coordinator = Some(coordinator);
         first.replicas.iter_mut().for_each(|replica| replica.bootstrap());
         let stride = if settings.value_bytes > 1000 { 8 } else { 1 };
@@ -254,6 +267,9 @@ impl World {
             truth,
             oracle: Oracle::new(params.partitions, stride),
             counters: Counters::default(),
+            coverage: Coverage::default(),
+            graves: Vec::new(),
+            proposed_voters: BTreeMap::new(),
             hasher: Hasher::new(params.hash, params.seed, params.partitions),
             history: crate::clients::History::new(settings.keys),
             names_issued: 1,
@@ -280,6 +296,7 @@ impl World {
         }
         self.after_ms(self.settings.operator_ms, Event::Operator);
         self.after_ms(self.settings.fault_ms, Event::Fault);
+        self.begin_dangers();
         let end = self.settings.duration;
         self.at(end, Event::Heal);
     }
@@ -304,12 +321,12 @@ impl World {
     }
 
     /// The circumstances of an input.
-    pub fn moment(&mut self) -> Moment {
+    pub fn moment(&mut self, mid: MemberId) -> Moment {
         // One draw for both kinds of fullness; the second is half as frequent.
         let (drawn, permille) = (self.rng.below(1000), self.settings.memory_full_permille);
         let memory_full = drawn < permille;
         let backlog_full = drawn >= 1000 - permille / 2;
-        Moment { now: self.now, unix_ms: self.unix_ms(), memory_full, backlog_full }
+        Moment { now: self.clock(mid), unix_ms: self.unix_ms(), memory_full, backlog_full }
     }
 
     /// The wall clock, which all members share.
@@ -383,6 +400,7 @@ impl World {
             Event::Reset(link) => self.reset(link),
             Event::Operator => self.operate(),
             Event::Retire(mid) => self.retire(mid),
+            Event::Danger(danger) => self.on_danger(danger),
             Event::Heal => self.heal(),
             Event::Inspect => self.inspect(),
         }
@@ -395,6 +413,10 @@ impl World {
             Event::Connected { link, side, .. } => link.sides[*side],
             Event::Turn(mid) | Event::Tick(mid) | Event::Heartbeat(mid) => return Some(*mid),
             Event::Adopt { mid, .. } | Event::Retire(mid) => return Some(*mid),
+            Event::Danger(Danger::Refused { mid, .. }) => return Some(*mid),
+            Event::Danger(Danger::Gone { link, dead }) => {
+                link.sides[1 - link.side(Endpoint::Node(*dead))]
+            }
             _ => return None,
         };
         match endpoint {
@@ -409,6 +431,8 @@ impl World {
         self.settings.heal();
         self.network.heal();
         self.nodes.values_mut().for_each(|node| node.deaf_until = Nanos::ZERO);
+        self.forgive();
+        self.raise_the_dead();
         self.after(Duration::from_millis(100), Event::Inspect);
     }
 
@@ -439,22 +463,19 @@ impl World {
                 self.phase = Phase::Done;
                 return self.check_replicas();
             }
-            (_, Some(_)) if self.settings.may_wedge && self.now > self.wedged_at() => {
-                self.phase = Phase::Done;
-                return self.leave_open();
-            }
             (_, why) if self.now > deadline => {
                 let why = why.unwrap_or("the last reads do not end".into());
-                self.require(Err(format!("I14: {why}; {:#?}", self.truth.parts)));
+                let members: Vec<_> =
+                    self.truth.members.iter().map(|(m, x)| (*m, x.state)).collect();
+                let living: Vec<_> = self.nodes.keys().collect();
+                self.require(Err(format!(
+                    "I14: {why}; voters {:?}; members {members:?}; living {living:?}; {:?}",
+                    self.truth.voters, self.truth.parts
+                )));
             }
             _ => {}
         }
         self.after(Duration::from_millis(100), Event::Inspect);
-    }
-
-    /// When a run that need not come to rest ends anyway.
-    fn wedged_at(&self) -> Nanos {
-        self.settings.duration + Duration::from_secs(8)
     }
 
     fn unsettled(&self) -> Option<String> {
@@ -471,8 +492,16 @@ impl World {
         if let Some(mid) = self.nodes.keys().find(|mid| !truth.members.contains_key(mid)) {
             return Some(format!("{mid:?} does not know that it was dropped"));
         }
-        let wanted = usize::from(truth.params.min_insync).min(truth.members.len());
-        if usize::from(truth.required) != wanted {
+        let asleep = |(mid, m): (&MemberId, &Member)| m.is_dead() && self.nodes.contains_key(mid);
+        if truth.members.iter().any(asleep) {
+            return Some("a living member is taken for dead".into());
+        }
+        let wanted = usize::from(truth.params.min_insync).min(self.targets());
+        let all_lost = truth.parts.iter().all(|part| part.state == PartState::Lost);
+        // What is asked for is never lowered because somebody died.
+        let kept =
+            usize::from(truth.required) > wanted && truth.members.values().any(Member::is_dead);
+        if usize::from(truth.required) != wanted && !all_lost && !kept {
             return Some(format!("a write needs {} copies, not {wanted}", truth.required));
         }
         for (mid, node) in &self.nodes {
@@ -484,8 +513,15 @@ impl World {
         parts.map(|(part, pid)| self.part_unsettled(part, PartitionId(pid))).find_map(|why| why)
     }
 
+    fn targets(&self) -> usize {
+        self.truth.members.values().filter(|member| member.is_target()).count()
+    }
+
     fn part_unsettled(&self, part: &ringkv::ring::Part, pid: PartitionId) -> Option<String> {
-        let copies = usize::from(self.truth.params.copies).min(self.truth.members.len());
+        if part.state == PartState::Lost {
+            return None;
+        }
+        let copies = usize::from(self.truth.params.copies).min(self.targets());
         if part.isr.len() != copies {
             return Some(format!("{pid:?} has {} copies, not {copies}", part.isr.len()));
         }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::machine;
 use crate::base::limits::STREAMS_PER_NODE_MAX;
 use crate::base::{MemberId, PartitionId, Ver};
+use crate::proto::mutants::{self, Mutant};
 use crate::ring::{MapDelta, Member, MemberState, Part, PartState, RingMap};
 use crate::wire::{Applied, Command, JoinInfo, Rejection};
 
@@ -89,6 +90,11 @@ impl Draft {
             let again = *member == machine::member(info.clone());
             (same && !again && (member.is_dead() || !is_alive(*mid))).then_some(*mid)
         };
+        if mutants::on(Mutant::Amnesia)
+            && let Some(mid) = self.map.find_member(&info.name)
+        {
+            return Ok(Applied::Admitted(mid));
+        }
         let old: Vec<MemberId> = self.map.members.iter().filter_map(is_old_self).collect();
         for mid in old {
             self.apply(None, &Command::Gone { mid })?;
@@ -199,7 +205,8 @@ impl Draft {
         // Members that leave do not count: what they hold is about to go.
         let targets = self.map.members.values().filter(|m| m.is_target()).count();
         let wanted = usize::from(self.map.params.min_insync).min(targets);
-        let has = self.map.parts.iter().map(|part| part.isr.len()).min().unwrap_or(0);
+        let alive = self.map.parts.iter().filter(|part| part.state != PartState::Lost);
+        let has = alive.map(|part| part.isr.len()).min().unwrap_or(0);
         if wanted > usize::from(self.map.required) && has >= wanted {
             let _ = self.apply(None, &Command::SetRequired { copies: wanted as u8 });
         }
@@ -229,7 +236,9 @@ impl Draft {
             |mid: &MemberId| matches!(state(mid), Some(MemberState::Up | MemberState::Down));
         let (mut voters, rest): (Vec<MemberId>, Vec<MemberId>) =
             self.map.voters.iter().copied().partition(stays);
-        voters.sort_by_key(|mid| (*mid != self.me, state(mid) == Some(MemberState::Down), *mid));
+        // When fewer are to vote, those stay who can be heard.
+        let is_silent = |mid: &MemberId| state(mid) == Some(MemberState::Down) || !reachable(*mid);
+        voters.sort_by_key(|mid| (*mid != self.me, is_silent(mid), *mid));
         let members = self.map.members.iter();
         let fresh = members.filter(|(mid, member)| {
             member.state == MemberState::Up && !voters.contains(mid) && reachable(**mid)
@@ -242,7 +251,9 @@ impl Draft {
         let wanted = size.min(voters.len()).min(VOTERS_MAX).max(1);
         voters.truncate(wanted - usize::from(wanted.is_multiple_of(2)));
         let same = |voters: &[MemberId]| voters.iter().copied().collect::<BTreeSet<_>>();
-        if !voters.is_empty() && same(&voters) != same(&self.map.voters) {
+        // Whoever goes stays as long as there is nobody to take over.
+        let heard = voters.iter().filter(|mid| **mid == self.me || reachable(**mid)).count();
+        if 2 * heard > voters.len() && same(&voters) != same(&self.map.voters) {
             let _ = self.apply(None, &Command::SetVoters { voters });
         }
     }

@@ -156,14 +156,19 @@ impl Draft {
     }
 
     fn up(&mut self, mid: MemberId) -> Outcome {
-        let Some(member) = self.map.members.get(&mid).filter(|m| m.is_dead()) else {
-            return Err(Rejection::Stale);
-        };
-        let was_away = member.state == MemberState::Away;
-        self.bump();
-        self.set_state(mid, MemberState::Up);
+        let Some(member) = self.map.members.get(&mid) else { return Err(Rejection::Stale) };
         // Where it was the only copy, it still is: nobody else was given the role.
         let waits = |part: &Part| part.state == PartState::Stalled && part.isr.contains(mid);
+        let is_dead = member.is_dead();
+        if !is_dead && !self.map.parts.iter().any(waits) {
+            return Err(Rejection::Stale);
+        }
+        let was_away = member.state == MemberState::Away;
+        self.bump();
+        if is_dead {
+            // Who leaves is still leaving.
+            self.set_state(mid, MemberState::Up);
+        }
         for at in 0..self.map.parts.len() {
             if self.map.parts.get(at).is_some_and(waits) {
                 self.edit(PartitionId(at as u32), |part| part.state = PartState::Ok);
@@ -243,7 +248,10 @@ impl Draft {
         lid: LearnerId,
     ) -> Outcome {
         let part = self.part_of(from, pid, cfg)?;
-        if from.is_none() || part.learner(mid) != Some(lid) {
+        // While its primary is taken for dead nothing is added: who counts as in sync beside a dead
+        // primary could not be given its place.
+        let fits = part.learner(mid) == Some(lid) && part.state == PartState::Ok;
+        if from.is_none() || !fits {
             return Err(Rejection::Stale);
         }
         self.bump_cfg(pid, |part| {
@@ -319,7 +327,8 @@ impl Draft {
     fn set_required(&mut self, copies: u8) -> Outcome {
         let wanted = usize::from(copies);
         let allowed = copies >= 1 && copies <= self.map.params.min_insync;
-        if !allowed || self.map.parts.iter().any(|part| part.isr.len() < wanted) {
+        let lacks = |part: &Part| part.state != PartState::Lost && part.isr.len() < wanted;
+        if !allowed || self.map.parts.iter().any(lacks) {
             return Err(Rejection::Stale);
         }
         self.bump();

@@ -231,6 +231,63 @@ fn a_dead_member_leaves_every_partition_and_its_last_copies_stall_then_are_lost(
     ring.map().check_invariants().unwrap();
 }
 
+/// One that leaves is not marked as dead, so that its return has to be told from what waits for it.
+#[test]
+fn what_waits_for_a_leaving_member_goes_on_when_it_is_heard_again() {
+    let mut ring = Ring::create("a");
+    ring.operate(&Command::Join(info("b"))).unwrap();
+    ring.settle();
+    let me = MemberId(1);
+    ring.operate(&Command::Leave { mid: me }).unwrap();
+    let cfg = ring.map().parts[0].cfg;
+    let (mid, lid) = ring.map().parts[0].learners[0];
+    ring.operate(&Command::Down { mid: me }).unwrap();
+    assert!(ring.map().parts.iter().all(|part| part.state == PartState::Stalled));
+    // A copy beside a primary that is taken for dead could not be given its place.
+    let add = Command::AddInSync { pid: PartitionId(0), cfg, mid, lid };
+    assert_eq!(ring.submit(me, &add), Err(Rejection::Stale));
+    ring.operate(&Command::Up { mid: me }).unwrap();
+    assert!(ring.map().parts.iter().all(|part| part.state == PartState::Ok));
+    assert_eq!(ring.map().members[&me].state, MemberState::Leaving);
+    settle(&mut ring);
+    assert_eq!(ring.map().members.len(), 1);
+}
+
+/// A lost partition has one dead copy: the others ask for as many as they can have.
+#[test]
+fn what_is_lost_does_not_keep_the_rest_from_its_copies() {
+    let mut ring = Ring::create("a");
+    let copies = |ring: &Ring| ring.map().required;
+    ring.operate(&Command::Join(info("b"))).unwrap();
+    ring.settle();
+    let pid = PartitionId(0);
+    let part = ring.map().parts[0].clone();
+    let (mid, lid) = part.learners[0];
+    ring.submit(part.primary, &Command::AddInSync { pid, cfg: part.cfg, mid, lid }).unwrap();
+    let cfg = ring.map().parts[0].cfg;
+    ring.operate(&Command::Promote { pid, cfg, mid }).unwrap();
+    ring.operate(&Command::Join(info("c"))).unwrap();
+    ring.operate(&Command::Gone { mid }).unwrap();
+    assert_eq!(ring.map().parts[0].state, PartState::Lost);
+    assert_eq!(copies(&ring), 1);
+    settle(&mut ring);
+    assert_eq!(copies(&ring), 2);
+}
+
+#[test]
+fn the_vote_is_not_left_to_those_who_are_not_heard() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    let leader = ring.leader().unwrap();
+    leader.operate(&Command::Leave { mid: MemberId(1) }).unwrap();
+    leader.operate(&Command::Leave { mid: MemberId(2) }).unwrap();
+    // Only the third may stay, and it is silent.
+    leader.propose(&|mid| mid != MemberId(3));
+    assert_eq!(leader.draft().unwrap().voters.len(), 3);
+    leader.reconnected(MemberId(3));
+    leader.propose(&|_| true);
+    assert_eq!(leader.draft().unwrap().voters, [MemberId(3)]);
+}
+
 #[test]
 fn only_a_lost_partition_can_be_reset() {
     let mut ring = ring_of(&["a", "b"]);

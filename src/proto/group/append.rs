@@ -1,4 +1,4 @@
-//! The log: 5.3 and 5.4.2 of the paper, check-quorum (6.2 of Ongaro's thesis), and what is sent when.
+//! The log: the paper's 5.3 and 5.4.2, check-quorum (6.2 of Ongaro's thesis), what is sent when.
 
 use super::{Group, Role, next};
 use crate::base::limits::{GROUP_ELECTION_TICKS, GROUP_HEARTBEAT_TICKS, GROUP_WINDOW_BYTES_MAX};

@@ -8,6 +8,7 @@
 use super::{Replica, Role};
 use crate::base::limits::{HELD_BYTES_MAX, HELD_OPERATIONS_MAX};
 use crate::base::{Cfg, MemberId, Nanos, Ver};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Caller, Moment, Outbox};
 use crate::ring::ReplicaSet;
 use crate::wire::codec::Reader;
@@ -107,7 +108,8 @@ impl Reads {
 
     /// Notes a confirmation; when the barrier was sent, if it is the one under way.
     fn confirm(&mut self, from: MemberId, id: u64) -> Option<Nanos> {
-        let round = self.round.as_mut().filter(|round| round.id == id)?;
+        let fits = |id: u64, round: &Round| round.id == id || mutants::on(Mutant::OldConfirmation);
+        let round = self.round.as_mut().filter(|round| fits(id, round))?;
         round.unconfirmed.remove(from);
         Some(round.sent_at)
     }
@@ -158,7 +160,10 @@ impl Replica {
         if at.now < lead.reads.leased_until {
             return true;
         }
-        let needed = lead.needed();
+        let needed = match mutants::on(Mutant::ShadowLease) {
+            true => lead.in_sync(),
+            false => lead.needed(),
+        };
         let mut until = if needed.is_empty() { Nanos::NEVER } else { Nanos::ZERO };
         if leases_on && !needed.is_empty() {
             out.leases(&mut |leases| until = leases.until(needed.as_slice(), at.now));
@@ -203,6 +208,7 @@ impl Replica {
 
     pub(super) fn on_barrier_ack(
         &mut self,
+        at: Moment,
         from: MemberId,
         ack: &BarrierAck,
         out: &mut dyn Outbox,
@@ -212,7 +218,8 @@ impl Replica {
             return;
         }
         if let Some(sent_at) = lead.reads.confirm(from, ack.id).filter(|_| ack.grant) {
-            out.leases(&mut |leases| leases.receive(from, sent_at, ack.epoch));
+            let counts_from = if mutants::on(Mutant::LeaseFromReceipt) { at.now } else { sent_at };
+            out.leases(&mut |leases| leases.receive(from, counts_from, ack.epoch));
         }
     }
 
@@ -224,7 +231,10 @@ impl Replica {
         }
         let leased = self.may_read(at, out);
         let Some(lead) = &mut self.lead else { return };
-        let needed = lead.needed();
+        let needed = match mutants::on(Mutant::ShadowBarrier) {
+            true => lead.in_sync(),
+            false => lead.needed(),
+        };
         let answerable = lead.reads.take_answerable(needed, leased);
         lead.reads.send(&Ask { now: at.now, pid: self.pid, cfg: self.cfg }, needed, out);
         for (caller, bytes) in answerable {

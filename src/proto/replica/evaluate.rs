@@ -7,6 +7,7 @@
 
 use super::Replica;
 use crate::proto::Moment;
+use crate::proto::mutants::{self, Mutant};
 use crate::wire::{Effect, Op, Outcome};
 
 /// The value of a key, and when it expires.
@@ -57,6 +58,7 @@ impl Replica {
     /// The value of a key once everything in the list is committed, unless it has expired.
     fn current(&self, at: Moment, key: &[u8]) -> Current<'_> {
         let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
+        let newest = newest.filter(|_| !mutants::on(Mutant::DirtyCondition));
         match newest.map(|entry| entry.effect) {
             Some(Effect::Put { value, expires_at_ms, .. }) => {
                 let is_live = expires_at_ms == 0 || expires_at_ms > at.unix_ms;

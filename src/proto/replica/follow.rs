@@ -4,6 +4,7 @@ use super::barrier::BarrierAck;
 use super::transfer::Incoming;
 use super::{Replica, Role};
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, Seq, StreamId, Ver};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Moment, Outbox};
 use crate::wire::{EntryRef, PeerMsg};
 
@@ -99,7 +100,7 @@ impl Replica {
             }
             PeerMsg::Barrier { cfg, id, .. } => self.on_barrier(at, from, cfg, id, out),
             PeerMsg::BarrierAck { cfg, id, epoch, grant, .. } => {
-                self.on_barrier_ack(from, &BarrierAck { cfg, id, epoch, grant }, out);
+                self.on_barrier_ack(at, from, &BarrierAck { cfg, id, epoch, grant }, out);
             }
             PeerMsg::Forward { .. } | PeerMsg::ForwardReply { .. } => {
                 debug_assert!(false, "forwarded requests are no business of a replica");
@@ -120,7 +121,7 @@ impl Replica {
 
     /// P1 to P4.
     fn on_append(&mut self, from: MemberId, m: &Append<'_>, out: &mut dyn Outbox) {
-        if m.cfg < self.cfg {
+        if m.cfg < self.cfg && !mutants::on(Mutant::OldCfg) {
             return self.owe_nack(from, m.strm);
         }
         if !is_sound(m) {
@@ -184,7 +185,7 @@ impl Replica {
         }
         // Only the first reconciliation of a cfg may cut: a late double of it would cut entries
         // that were acknowledged since.
-        if m.sync && self.synced_cfg < m.cfg {
+        if m.sync && (self.synced_cfg < m.cfg || mutants::on(Mutant::SyncTwice)) {
             self.log.truncate_after(m.last.max(self.commit));
             self.synced_cfg = m.cfg;
         }
@@ -193,7 +194,8 @@ impl Replica {
     fn on_ack(&mut self, at: Moment, from: MemberId, ack: &Ack, out: &mut dyn Outbox) {
         let Some(lead) = &mut self.lead else { return };
         // An acknowledgement of another configuration says nothing about this one (W3).
-        let counts = ack.strm != StreamId::ZERO || ack.cfg == self.cfg;
+        let counts =
+            ack.strm != StreamId::ZERO || ack.cfg == self.cfg || mutants::on(Mutant::StaleAck);
         if counts && ack.matched <= self.log.last() {
             lead.on_ack(from, ack, at.now);
             self.advance(at, out);
@@ -215,13 +217,19 @@ impl Replica {
         let unlisted = lid.0 <= self.map_ver.0 && self.part.learner(self.me) != Some(lid);
         // Streams of a partition are numbered upwards: a late one must not wipe a newer one.
         let overtaken = self.incoming.as_ref().is_some_and(|incoming| incoming.strm >= strm);
-        let before_reset = resets < self.resets;
-        let is_stale = cfg < self.cfg || lid < self.lid || overtaken || unlisted || before_reset;
+        let is_other = lid < self.lid || overtaken || unlisted;
+        let is_stale = match () {
+            () if mutants::on(Mutant::NoLid) => cfg < self.cfg,
+            () if mutants::on(Mutant::OlderStream) => lid < self.lid || unlisted,
+            () => cfg < self.cfg || is_other || resets < self.resets,
+        };
         if is_stale || in_sync || !role_fits || start > POSITION_MAX {
             return;
         }
         self.wipe();
-        self.cfg = self.cfg.max(cfg);
+        if !mutants::on(Mutant::OlderStream) {
+            self.cfg = self.cfg.max(cfg);
+        }
         hear_of(self.cfg, out);
         self.role = Role::Learner;
         self.lid = lid;
@@ -248,7 +256,8 @@ impl Replica {
             self.handed = Some((cfg, was_active_at));
             return;
         }
-        let is_predecessor = cfg == self.part.cfg && was_active_at == self.part.pcfg;
+        let was_last = was_active_at == self.part.pcfg || mutants::on(Mutant::AnyRelinquish);
+        let is_predecessor = cfg == self.part.cfg && was_last;
         if let Some(lead) = self.lead.as_mut().filter(|_| cfg == self.cfg && is_predecessor) {
             lead.active_from = Nanos::ZERO;
             self.advance(at, out);

@@ -7,6 +7,7 @@
 
 use super::{Replica, Role};
 use crate::base::{Cfg, MemberId, Nanos};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Moment, Outbox};
 use crate::wire::Command;
 
@@ -50,7 +51,8 @@ impl Pursuit {
 impl Replica {
     /// Whether the adopted row is not yet as wanted and I am the one to change that.
     pub(super) fn wants_change(&self) -> bool {
-        self.role == Role::Primary && self.part.cfg == self.cfg && !self.part.is_settled()
+        let serves = self.role == Role::Primary || mutants::on(Mutant::EarlyStream);
+        serves && self.lead.is_some() && self.part.cfg == self.cfg && !self.part.is_settled()
     }
 
     /// Takes the next step towards the goal.

@@ -11,6 +11,7 @@ use crate::base::limits::{
     WINDOW_ENTRIES_MAX,
 };
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId, Ver};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Caller, MapRow, Moment, Outbox};
 use crate::ring::{Part, ReplicaSet};
 use crate::store::{Cursor, Table};
@@ -249,7 +250,8 @@ impl Lead {
             return None;
         }
         let followers = self.followers.iter().map(|f| f.feed.matched);
-        let counted = self.streams.iter().filter(|s| s.outgoing.counted).map(|s| s.feed.matched);
+        let is_needed = |s: &&Stream| s.outgoing.counted && !mutants::on(Mutant::NoShadow);
+        let counted = self.streams.iter().filter(is_needed).map(|s| s.feed.matched);
         Some(followers.chain(counted).min().unwrap_or(last).min(last))
     }
 
@@ -272,6 +274,11 @@ impl Lead {
     pub(super) fn needed(&self) -> ReplicaSet {
         let counted = self.streams.iter().filter(|s| s.outgoing.counted).map(|s| s.feed.mid);
         self.followers.iter().map(|f| f.feed.mid).chain(counted).collect()
+    }
+
+    /// In-sync replicas alone, for the mutants that ask no learner.
+    pub(super) fn in_sync(&self) -> ReplicaSet {
+        self.followers.iter().map(|f| f.feed.mid).collect()
     }
 
     /// Whether `mid` is in sync and nearly level with the log.
@@ -401,7 +408,11 @@ impl Lead {
             follower.feed.commit_sent = Seq::ZERO;
         }
         // L8: a snapshot dies with its connection; a whole one only has its entries sent again.
-        self.streams.retain(|s| s.feed.mid != peer || s.outgoing.snap_ok);
+        let keeps = |s: &Stream| match s.outgoing.snap_ok {
+            true => !mutants::on(Mutant::ShadowDropped),
+            false => mutants::on(Mutant::LostChunk),
+        };
+        self.streams.retain(|s| s.feed.mid != peer || keeps(s));
         for stream in self.streams.iter_mut().filter(|s| s.feed.mid == peer) {
             let from = stream.feed.matched;
             stream.feed.rewind(from, log);
@@ -430,6 +441,7 @@ impl Lead {
 
     /// W4: answers what is committed, if the in-sync set is large enough.
     pub(super) fn release(&mut self, commit: Seq, writable: bool, out: &mut dyn Outbox) {
+        let writable = writable || mutants::on(Mutant::HeldAck);
         while writable && self.waiters.front().is_some_and(|w| w.seq <= commit) {
             let Some(waiter) = self.waiters.pop_front() else { return };
             out.reply(waiter.caller, &reply_of(waiter.outcome));
@@ -487,7 +499,7 @@ impl Lead {
 
 impl super::Replica {
     /// A3, N1: the map says that I am the primary of `self.part`.
-    pub(super) fn take_lead(&mut self, at: Moment, row: &MapRow<'_>) {
+    pub(super) fn take_lead(&mut self, at: Moment, row: &MapRow<'_>, promised_until: Nanos) {
         debug_assert!(self.complete, "an incomplete replica was promoted: {self:?}");
         let is_new = self.lead.is_none();
         let lead = self.lead.get_or_insert_default();
@@ -502,8 +514,9 @@ impl super::Replica {
         lead.reconciled_at = self.log.last();
         let nobody_before = self.part.pcfg == Cfg::ZERO;
         let handed = self.handed == Some((self.part.cfg, self.part.pcfg));
-        let need_not_wait = nobody_before || handed || !row.leases;
-        lead.active_from = if need_not_wait { Nanos::ZERO } else { row.promised_until };
+        let need_not_wait =
+            nobody_before || handed || !row.leases || mutants::on(Mutant::NoLeaseWait);
+        lead.active_from = if need_not_wait { Nanos::ZERO } else { promised_until };
         for entry in self.log.after(self.commit) {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);
@@ -524,10 +537,10 @@ impl super::Replica {
         let Some(lead) = &mut self.lead else { return };
         lead.release(self.commit, writable, out);
         self.log.drop_through(lead.forgettable(self.commit));
-        let may_serve = self.role == super::Role::Recovering
-            && lead.is_reconciled()
-            && self.commit >= lead.reconciled_at
-            && at.now >= lead.active_from;
+        let is_reconciled = (lead.is_reconciled() && self.commit >= lead.reconciled_at)
+            || mutants::on(Mutant::NoReconcile);
+        let may_serve =
+            self.role == super::Role::Recovering && is_reconciled && at.now >= lead.active_from;
         if may_serve {
             self.role = super::Role::Primary;
             self.serve_held(at, out);

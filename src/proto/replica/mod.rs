@@ -34,6 +34,7 @@ use log::Log;
 use session::Sessions;
 use transfer::Incoming;
 
+use super::mutants::{self, Mutant};
 use super::outbox::{Moment, Outbox};
 use crate::base::limits::SESSIONS_PER_PARTITION_MAX;
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, Ver};
@@ -44,7 +45,7 @@ use crate::wire::PeerMsg;
 pub use write::Disposition;
 
 /// What a replica is to its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Role {
     /// Holds nothing of it.
     None,
@@ -182,7 +183,8 @@ impl Replica {
         let part = row.part;
         let my_lid = part.learner(self.me);
         // A4: a map from before I was made a learner knows nothing of that.
-        let is_newer_learner = self.role == Role::Learner && self.lid.0 > row.ver.0;
+        let is_newer_learner =
+            self.role == Role::Learner && self.lid.0 > row.ver.0 && !mutants::on(Mutant::StaleMap);
         let restarted_primary =
             part.cfg == self.cfg && part.primary == self.me && self.lead.is_none();
         if part.cfg > self.cfg || restarted_primary {
@@ -207,14 +209,20 @@ impl Replica {
     ) {
         let part = row.part;
         let old_cfg = self.cfg;
-        let was_active = self.role == Role::Primary;
+        let was_active = self.role == Role::Primary
+            || (mutants::on(Mutant::RecoveringRelinquish) && self.role == Role::Recovering);
+        let mut promised_until = row.promised_until;
+        if mutants::on(Mutant::PreviousOnly) {
+            let previous = self.part.primary;
+            out.leases(&mut |leases| promised_until = leases.promised_to(previous));
+        }
         self.cfg = part.cfg;
         self.part = part.clone();
         if part.resets > self.resets {
             self.begin_anew(old_cfg, out);
         }
         if part.primary == self.me && self.complete {
-            self.take_lead(at, row);
+            self.take_lead(at, row, promised_until);
             return;
         }
         self.step_down(old_cfg, out);
@@ -265,7 +273,8 @@ impl Replica {
 
     /// L6: a stay that goes on keeps what it has.
     fn become_learner(&mut self, lid: LearnerId) {
-        if self.role != Role::Learner || self.lid != lid {
+        let is_another = self.role != Role::Learner || self.lid != lid;
+        if is_another || mutants::on(Mutant::LearnerWiped) {
             self.wipe();
             self.role = Role::Learner;
             self.lid = lid;
@@ -291,7 +300,7 @@ impl Replica {
     /// A2, A5: whatever I was, I am not primary in this configuration.
     fn step_down(&mut self, old_cfg: Cfg, out: &mut dyn Outbox) {
         let Some(lead) = self.lead.take() else { return };
-        if self.role == Role::Primary {
+        if self.role == Role::Primary || mutants::on(Mutant::RecoveringRelinquish) {
             self.stopped = Some(Stopped { cfg: self.cfg, was_active_at: old_cfg });
         }
         self.role = Role::Backup;
@@ -372,6 +381,26 @@ impl Replica {
         lead.map_or(Nanos::ZERO, |lead| lead.reads.leased_until)
     }
 
+    /// Until when it could answer a read at `now` by its own clock without asking anybody, with
+    /// these leases of its member; zero if it could not. For the simulator (I1).
+    pub fn could_read_until(&self, leases: &crate::proto::Leases, now: Nanos) -> Nanos {
+        let lead = self.lead.as_ref().filter(|_| self.role == Role::Primary);
+        let Some(lead) = lead else { return Nanos::ZERO };
+        let needed = lead.needed();
+        let fresh = match self.leases_on || needed.is_empty() {
+            true => leases.valid_until(needed.as_slice(), now),
+            false => Nanos::ZERO,
+        };
+        fresh.max(lead.reads.leased_until)
+    }
+
+    /// Whether it is to be primary and waits for nothing but the end of old promises (N1).
+    pub fn is_waiting_out(&self) -> bool {
+        self.role == Role::Recovering
+            && self.lead.as_ref().is_some_and(|lead| lead.is_reconciled())
+            && self.lead.as_ref().is_some_and(|lead| self.commit >= lead.reconciled_at)
+    }
+
     /// Its configuration.
     pub fn cfg(&self) -> Cfg {
         self.cfg
@@ -449,7 +478,7 @@ impl Replica {
     }
 
     /// W1, W4: whether an acknowledged write would have the copies it needs.
-    fn is_writable(&self) -> bool {
+    pub fn is_writable(&self) -> bool {
         self.part.isr.len() >= usize::from(self.required)
     }
 

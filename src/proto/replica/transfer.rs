@@ -13,6 +13,7 @@ use super::session::Sessions;
 use crate::base::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::base::{LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId};
 use crate::proto::Outbox;
+use crate::proto::mutants::{self, Mutant};
 use crate::store::{Cursor, Table, Tombstones};
 use crate::wire::{Item, PeerMsg, SessionRecord};
 
@@ -181,14 +182,14 @@ impl Incoming {
 
     /// Counts a piece. False if another one was lost: the count at the end will not fit (L4).
     fn is_next(&mut self, index: u32) -> bool {
-        let next = index == self.chunks;
+        let next = index == self.chunks || mutants::on(Mutant::LostChunk);
         self.chunks += u32::from(next);
         next
     }
 
     /// Whether all `count` chunks have arrived.
     pub(super) fn is_whole(&self, count: u32) -> bool {
-        self.chunks == count
+        self.chunks == count || mutants::on(Mutant::LostChunk)
     }
 
     /// L3: a write counts only if nothing newer is known of its key.

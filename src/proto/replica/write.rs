@@ -8,6 +8,7 @@ use crate::base::limits::{
     SCAN_PAGE_BYTES, SCAN_PAGE_ITEMS_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
 };
 use crate::base::{MemberId, Nanos, Seq};
+use crate::proto::mutants::{self, Mutant};
 use crate::proto::{Caller, Moment, Outbox};
 use crate::ring::PartState;
 use crate::store::{Cursor, Entry};
@@ -49,6 +50,9 @@ impl Replica {
                 out.reply(caller, &value_reply(self.live(at, key)));
             }
             (_, Role::Primary) => self.execute(at, caller, request, out),
+            (Op::Get { .. }, Role::Backup) if mutants::on(Mutant::BackupRead) => {
+                self.answer_read(at, caller, request, out);
+            }
             (_, Role::Recovering) => self.hold(at, caller, request, out),
             _ => return Disposition::Elsewhere(self.primary_hint()),
         }
@@ -202,6 +206,14 @@ impl Replica {
             Op::Scan { cursor, limit, keys_only, prefix, .. } => {
                 let page = self.page(at, cursor, limit, keys_only, prefix);
                 out.reply(caller, &Reply::Page(page));
+            }
+            Op::Get { key } if mutants::on(Mutant::DirtyRead) => {
+                let newest = self.lead.as_ref().and_then(|lead| lead.overlay.find(key, &self.log));
+                match newest.map(|entry| entry.effect) {
+                    Some(Effect::Put { value, .. }) => out.reply(caller, &Reply::Value(value)),
+                    Some(_) => out.reply(caller, &Reply::Absent),
+                    None => out.reply(caller, &value_reply(self.live(at, key))),
+                }
             }
             op => {
                 let entry = op.key().and_then(|key| self.live(at, key));
