@@ -1355,8 +1355,8 @@ ringkv_status ringkv_delete(ringkv_t *ring,
                             const ringkv_write_options *options);
 
 /**
- * Stores `value` under `key` if the key has the `expected` value; if `expected` is NULL, if the key
- * is absent (an empty value is expected by a pointer that is not NULL and length 0).
+ * Stores `value` under `key` if the key has the `expected` value; if `expected` is NULL, if the
+ * key is absent (an empty value is expected by a pointer that is not NULL and length 0).
  * `RINGKV_MISMATCH` if the key has another value, or one at all: then nothing was changed.
  *
  * A call that ringkv has to try again takes effect once. `RINGKV_WRITE_IF_ABSENT` has no meaning
@@ -1374,8 +1374,8 @@ ringkv_status ringkv_cas(ringkv_t *ring,
                          const ringkv_write_options *options);
 
 /**
- * Adds `delta` to the value of `key`, which must be a whole number as decimal text, in the range of
- * `int64_t`; an absent key counts as 0. `*out_sum`, which may be NULL, becomes the sum.
+ * Adds `delta` to the value of `key`, which must be a whole number as decimal text, in the range
+ * of `int64_t`; an absent key counts as 0. `*out_sum`, which may be NULL, becomes the sum.
  *
  * A call that ringkv has to try again counts once. A time to live in the options is that of a key
  * that was absent; one that was there keeps its own. `RINGKV_NOT_A_NUMBER`, `RINGKV_OVERFLOW`, and

@@ -187,7 +187,10 @@ fn values_are_swapped_and_counted() {
 
 #[test]
 fn crashes_are_told_and_what_is_lost_is_given_up() {
-    everywhere(&test_program("crash.c"));
+    // Not under valgrind, which makes a node so slow that the others take it for dead.
+    for variant in [Variant::C99, Variant::C11, Variant::Sanitized] {
+        Program::at(&test_program("crash.c")).compile(variant).run();
+    }
 }
 
 #[test]

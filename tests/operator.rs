@@ -171,7 +171,7 @@ fn a_drop_can_be_called_off() {
         }
         true
     };
-    let options = ChangeOptions { on_progress: Some(&mut on_progress), ..wait() };
+    let options = ChangeOptions { on_progress: Some(&mut on_progress), ..forced() };
     let result = client.drop_node("c", options);
     match (called_off, result) {
         (true, Err(error)) => {

@@ -90,6 +90,7 @@ mod wire {
         let payload = message.encode();
         let typed = |name: String| format!("| 0x{:02X} | `{name}` |", payload[0]);
         let inner = |name: String| format!("| {} | `{name}` |", payload[9]);
+        let submitted = |name: String| format!("| {} | `{name}` |", payload[17]);
         match message {
             Message::Hello(_) => Vec::new(),
             Message::Welcome(msg) => vec![format!("| {} | `{}` |", payload[0], name(msg))],
@@ -105,7 +106,7 @@ mod wire {
             },
             Message::Control(msg) => match msg {
                 ringkv::wire::ControlMsg::Submit { command, .. } => {
-                    vec![typed(name(msg)), inner(name(command))]
+                    vec![typed(name(msg)), submitted(name(command))]
                 }
                 ringkv::wire::ControlMsg::Group { msg: inside, .. } => {
                     vec![typed(name(msg)), inner(name(inside))]

@@ -1,5 +1,5 @@
-"""What a program sees and does when nodes die. A node that is closed without being dropped has crashed
-for the others."""
+"""What a program sees and does when nodes die. A node that is closed without being dropped has
+crashed for the others."""
 
 from __future__ import annotations
 

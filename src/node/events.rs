@@ -230,8 +230,11 @@ impl Tracker {
         self.total += after.saturating_sub(before);
         let (done, total) = (self.total.saturating_sub(after), self.total);
         if map.is_settled() {
-            if !self.map.is_settled() && total > 0 {
-                events.push(Event { done, total, ..Event::new(EventKind::Settled) });
+            // Who looks now and then may have missed all of a movement but its result.
+            let missed = if self.map.is_settled() { made(&self.map, map) } else { 0 };
+            let total = total + missed;
+            if total > 0 {
+                events.push(Event { done: total, total, ..Event::new(EventKind::Settled) });
             }
             self.total = 0;
         } else if before != after {
@@ -247,6 +250,15 @@ pub(super) fn lacking(map: &RingMap) -> u64 {
     let lacking =
         |part: &Part| part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64;
     map.parts.iter().filter(|part| part.state != PartState::Lost).map(lacking).sum()
+}
+
+/// Copies that were made between two maps.
+fn made(old: &RingMap, new: &RingMap) -> u64 {
+    let rows = old.parts.iter().zip(&new.parts).filter(|(was, is)| was.resets == is.resets);
+    let fresh = |(was, is): (&Part, &Part)| {
+        is.isr.iter().filter(|mid| !was.isr.contains(*mid)).count() as u64
+    };
+    rows.map(fresh).sum()
 }
 
 #[cfg(test)]
@@ -395,6 +407,22 @@ mod tests {
         assert_eq!((settled.kind, settled.done, settled.total), (EventKind::Settled, 16, 16));
         assert_eq!(tracker.follow(&Arc::new(end)), []);
         assert_eq!(tracker.follow(&begin), [], "maps do not go back");
+    }
+
+    #[test]
+    fn a_movement_that_was_missed_is_told_by_its_result() {
+        let after = ring();
+        let before = changed(&after, |map| {
+            map.ver = Ver(after.ver.0 - 1);
+            for part in &mut map.parts[..5] {
+                let without = part.goal.as_slice()[2];
+                part.isr.remove(without);
+                part.goal.remove(without);
+            }
+        });
+        let events = Tracker::new(Arc::new(before)).follow(&Arc::new(after));
+        let settled = events.last().expect("its end");
+        assert_eq!((settled.kind, settled.done, settled.total), (EventKind::Settled, 5, 5));
     }
 
     #[test]

@@ -45,10 +45,12 @@ int main(void)
     char address[RINGKV_ADDRESS_BYTES_MAX];
     ringkv_t *node = NULL, *client = NULL;
     ringkv_node_options options = RINGKV_NODE_OPTIONS_INIT;
+    ringkv_connect_options connection = RINGKV_CONNECT_OPTIONS_INIT;
     options.partitions = 64;
+    options.timeout_ms = connection.timeout_ms = 60000; /* Valgrind is slow. */
     EXPECT(RINGKV_OK, ringkv_node_start(&options, &node));
     EXPECT(RINGKV_OK, ringkv_address(node, address, sizeof address, NULL));
-    EXPECT(RINGKV_OK, ringkv_connect(address, NULL, &client));
+    EXPECT(RINGKV_OK, ringkv_connect(address, &connection, &client));
     EXPECT(RINGKV_INVALID_ARGUMENT, ringkv_cas(NULL, "k", 1, NULL, 0, "v", 1, NULL));
     EXPECT(RINGKV_INVALID_ARGUMENT, ringkv_incr(NULL, "k", 1, 1, NULL, NULL));
     swaps(node);

@@ -1,5 +1,5 @@
-/* A ring without spare copies loses a node: what its events, its health and its keys say, and how it
- * goes on. A node that is closed without being dropped has crashed for the others. */
+/* A ring without spare copies loses a node: what its events, its health and its keys say, and how
+ * it goes on. A node that is closed without being dropped has crashed for the others. */
 #include "check.h"
 
 enum { KEYS = 100, NODES = 3 };

@@ -27,8 +27,8 @@ pub fn order_to_drop(
     let last_copies = only_copies(map, mid);
     if member.is_dead() && last_copies > 0 {
         return refused(format!(
-            "{} is dead and has the only copy of {}: start it again, or drop it with force and lose \
-             their keys",
+            "{} is dead and has the only copy of {}: start it again, or drop it with force and \
+             lose their keys",
             member.name,
             counted(last_copies, "partition"),
         ));
