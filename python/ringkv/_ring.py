@@ -241,7 +241,8 @@ class Ring(MutableMapping[K, V]):
         timeout: Duration | None = None,
     ) -> bool:
         """Compare and swap: stores ``value`` if ``key`` has the value ``expected``, or with
-        ``None`` if it is absent. Returns whether it did. Atomic; values are compared by their bytes.
+        ``None`` if it is absent. Returns whether it did. Atomic; values are compared by their
+        bytes.
 
         A call that ringkv has to try again takes effect once. After :class:`RingTimeoutError` it
         may or may not have taken effect.

@@ -206,14 +206,13 @@ fn members(old: &RingMap, new: &RingMap) -> Vec<Event> {
 #[derive(Debug)]
 pub(super) struct Tracker {
     map: Arc<RingMap>,
-    /// Copies that had to move since the movement began; 0 while nothing moves.
-    total: u64,
+    /// Copies that were made since the movement began; 0 while nothing moves.
+    done: u64,
 }
 
 impl Tracker {
     pub(super) fn new(map: Arc<RingMap>) -> Self {
-        let total = lacking(&map);
-        Self { map, total }
+        Self { map, done: 0 }
     }
 
     pub(super) fn map(&self) -> &Arc<RingMap> {
@@ -226,18 +225,16 @@ impl Tracker {
             return Vec::new();
         }
         let mut events = between(&self.map, map);
-        let (before, after) = (lacking(&self.map), lacking(map));
-        self.total += after.saturating_sub(before);
-        let (done, total) = (self.total.saturating_sub(after), self.total);
+        let fresh = made(&self.map, map);
+        self.done += fresh;
+        // What is wanted no longer was not moved, so only what was made counts.
+        let (done, total) = (self.done, self.done + lacking(map));
         if map.is_settled() {
-            // Who looks now and then may have missed all of a movement but its result.
-            let missed = if self.map.is_settled() { made(&self.map, map) } else { 0 };
-            let total = total + missed;
-            if total > 0 {
-                events.push(Event { done: total, total, ..Event::new(EventKind::Settled) });
+            if done > 0 {
+                events.push(Event { done, total, ..Event::new(EventKind::Settled) });
             }
-            self.total = 0;
-        } else if before != after {
+            self.done = 0;
+        } else if fresh > 0 {
             events.push(Event { done, total, ..Event::new(EventKind::Moving) });
         }
         self.map = Arc::clone(map);
