@@ -35,6 +35,8 @@ impl Control {
         turn.finish();
         member.leases.lock().follow(map.epoch);
         self.shared.set_membership(Some(member));
+        // Who created the ring leads it: no news to anybody.
+        self.shared.set_leader(self.present_leader());
         self.shared.hub.joined(me, &map);
         self.connected_at = sys::boottime();
         self.retry_at = Nanos::ZERO;
