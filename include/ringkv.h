@@ -32,8 +32,9 @@
  * which executes the operations on the key. A write is acknowledged when every copy that is in
  * sync has it, so it survives the crash of a node. A single node holds one copy only: ringkv_health
  * says so. Nodes are added and dropped while reads and writes go on. A *standby* is a node that
- * waits to be added. A *client* (ringkv_connect) uses a ring without being part of it. Put, get and
- * delete of one key are linearizable; there are no transactions over several keys.
+ * waits to be added. A *client* (ringkv_connect) uses a ring without being part of it. Put, get,
+ * delete, compare-and-swap and increment of one key are linearizable; there are no transactions over
+ * several keys.
  *
  * HANDLES. A ringkv_t is a node or a client, and every operation takes either. Handles are
  * recognised, not followed: NULL, a closed one and a foreign one get a status, never a crash.
@@ -51,14 +52,16 @@
  * ERRORS. Functions that can fail return a ringkv_status: 0 (RINGKV_OK) or a negative number. An
  * absent key is RINGKV_NOT_FOUND. ringkv_last_error has the sentence for a person, for each thread
  * its own. ringkv_status_is_retryable tells whether the same call may succeed later, and
- * ringkv_status_maybe_applied whether a failed write may have taken effect. A bug inside ringkv does
+ * ringkv_status_maybe_applied whether a failed write may have taken effect: after RINGKV_TIMEOUT
+ * nobody can say whether it did. What ringkv tries again by itself takes effect once. A bug inside ringkv does
  * not end your program: the call returns RINGKV_PANIC, and so does every later one on that handle,
  * except ringkv_close.
  *
  * THREADS.
  *     from any thread, side by side             every function that takes a ringkv_t, those that
  *                                               open and close, versions, statuses, log callback
- *     one thread at a time for each scan        ringkv_scan_next (two at once: RINGKV_BUSY)
+ *     one thread at a time for each handle      ringkv_scan_next, ringkv_events_next (two at once:
+ *                                               RINGKV_BUSY)
  *     one thread at a time for each object      the _free functions
  *     from inside a progress callback           every function
  *     from inside the log callback              none (RINGKV_UNSUPPORTED)
@@ -73,6 +76,11 @@
  * SIGNALS AND PROCESS STATE. ringkv installs no signal handler, blocks all signals in its own threads,
  * does not touch SIGPIPE, reads no environment variable and writes nothing to standard output. Its
  * only global setting is the log callback. The shared library stays in memory after a dlclose.
+ *
+ * CRASHES. A node that dies is noticed within a second, and the other copies take over. A write that
+ * was acknowledged survives that. If every copy of a key has died, the key answers RINGKV_DATA_LOST
+ * until somebody gives it up (ringkv_reset_lost). ringkv_health says what is wrong, ringkv_events_open
+ * tells when it happens.
  *
  * SHUTDOWN. Close the scans, then the handle; free buffers and reports at any time. To take a node
  * out of a ring without losing its copies, drop it first: ringkv_drop_node, then ringkv_close.
@@ -118,9 +126,13 @@
 #define RINGKV_CONNECT_OPTIONS_INIT { (uint32_t)sizeof(ringkv_connect_options), 0, 0, 0 }
 #define RINGKV_READ_OPTIONS_INIT { (uint32_t)sizeof(ringkv_read_options), 0, 0, 0 }
 #define RINGKV_WRITE_OPTIONS_INIT { (uint32_t)sizeof(ringkv_write_options), 0, 0, 0, 0 }
+#define RINGKV_EVENTS_OPTIONS_INIT { (uint32_t)sizeof(ringkv_events_options), 0 }
 #define RINGKV_SCAN_OPTIONS_INIT { (uint32_t)sizeof(ringkv_scan_options), 0, { NULL, 0 }, 0, 0 }
 #define RINGKV_CHANGE_OPTIONS_INIT \
     { (uint32_t)sizeof(ringkv_change_options), 0, 0, 0, NULL, NULL }
+/** An event to be filled by ringkv_events_next. */
+#define RINGKV_EVENT_INIT \
+    { (uint32_t)sizeof(ringkv_event), 0, 0, { 0, NULL, NULL }, 0, 0, 0, NULL }
 
 
 /**
@@ -143,6 +155,13 @@
  * Listen on an address that is not loopback although there is no authentication yet.
  */
 #define RINGKV_NODE_ACCEPT_PUBLIC 8
+
+/**
+ * Of a created ring: reads do not rely on clocks. Each read waits for a round trip to the in-sync
+ * copies; for machines whose clocks may stand still while they run on, such as virtual machines
+ * that are snapshotted.
+ */
+#define RINGKV_NODE_NO_LEASES 16
 
 /**
  * Keys are hashed by murmur3 x64_128, low 64 bits. The default.
@@ -206,6 +225,16 @@
 #define RINGKV_CHANGE_NO_WAIT 1
 
 /**
+ * `ringkv_drop_node`: also where fewer copies remain than `min_insync`, and a dead member at once.
+ */
+#define RINGKV_CHANGE_FORCE 2
+
+/**
+ * `ringkv_drop_node`: take back a drop that is under way.
+ */
+#define RINGKV_CHANGE_ABORT 4
+
+/**
  * The member takes part.
  */
 #define RINGKV_MEMBER_UP 0
@@ -224,6 +253,96 @@
  * It has been dead for long: its copies are made elsewhere.
  */
 #define RINGKV_MEMBER_AWAY 3
+
+/**
+ * A node became a member.
+ */
+#define RINGKV_EVENT_JOINED 1
+
+/**
+ * A member is being dropped: its copies move elsewhere.
+ */
+#define RINGKV_EVENT_LEAVING 2
+
+/**
+ * A member is not one any more.
+ */
+#define RINGKV_EVENT_LEFT 3
+
+/**
+ * A member is back, or is heard again, or is not dropped after all.
+ */
+#define RINGKV_EVENT_UP 4
+
+/**
+ * This node does not hear from a member. Told by nodes, not by clients.
+ */
+#define RINGKV_EVENT_SUSPECT 5
+
+/**
+ * A member was declared dead; its place is kept for a while.
+ */
+#define RINGKV_EVENT_DOWN 6
+
+/**
+ * A member has been dead for long: its copies are made elsewhere.
+ */
+#define RINGKV_EVENT_AWAY 7
+
+/**
+ * So many partitions have another primary.
+ */
+#define RINGKV_EVENT_PRIMARIES_MOVED 8
+
+/**
+ * So many partitions have fewer copies than wanted and possible.
+ */
+#define RINGKV_EVENT_UNDER_REPLICATED 9
+
+/**
+ * Every partition has its copies again.
+ */
+#define RINGKV_EVENT_RECOVERED 10
+
+/**
+ * The only copy of so many partitions is at a member that is dead: they wait for it.
+ */
+#define RINGKV_EVENT_STALLED 11
+
+/**
+ * So many partitions have lost all their copies: their keys answer `RINGKV_DATA_LOST`.
+ */
+#define RINGKV_EVENT_LOST 12
+
+/**
+ * So many lost partitions started again, empty.
+ */
+#define RINGKV_EVENT_RESET 13
+
+/**
+ * Another member leads the coordinator. Told by nodes, not by clients.
+ */
+#define RINGKV_EVENT_LEADER 14
+
+/**
+ * Other members vote in the coordinator.
+ */
+#define RINGKV_EVENT_VOTERS 15
+
+/**
+ * A movement goes on: `done` of `total` copies of partitions.
+ */
+#define RINGKV_EVENT_MOVING 16
+
+/**
+ * A movement is complete.
+ */
+#define RINGKV_EVENT_SETTLED 17
+
+/**
+ * This program was too slow: so many events (`partitions`) were left out.
+ */
+#define RINGKV_EVENT_LAGGED 18
 
 /**
  * No messages.
@@ -254,6 +373,11 @@
  * Everything.
  */
 #define RINGKV_LOG_TRACE 5
+
+/**
+ * What happens to a ring, see `ringkv_events_open`.
+ */
+typedef struct ringkv_events_t ringkv_events_t;
 
 /**
  * A walk over the ring, see `ringkv_scan_open`.
@@ -571,6 +695,77 @@ typedef struct {
 } ringkv_change_options;
 
 /**
+ * Options of `ringkv_events_open`. Start from `RINGKV_EVENTS_OPTIONS_INIT`.
+ */
+typedef struct {
+    /**
+     * Set by `RINGKV_EVENTS_OPTIONS_INIT`.
+     */
+    uint32_t size;
+    /**
+     * Must be 0.
+     */
+    uint32_t flags;
+} ringkv_events_options;
+
+/**
+ * A member as others refer to it.
+ */
+typedef struct {
+    /**
+     * One boot of one node; never used twice in a ring.
+     */
+    uint64_t id;
+    /**
+     * Unique in the ring.
+     */
+    const char *name;
+    /**
+     * Where it listens.
+     */
+    const char *address;
+} ringkv_node_ref;
+
+/**
+ * Something that happened to a ring. Start from `RINGKV_EVENT_INIT`. The texts are views: valid
+ * until the next call on the `ringkv_events_t`. New kinds may be added.
+ */
+typedef struct {
+    /**
+     * Set by `RINGKV_EVENT_INIT`: how much of the struct is written.
+     */
+    uint32_t size;
+    /**
+     * `RINGKV_EVENT_...`.
+     */
+    int32_t kind;
+    /**
+     * When it was noticed, in milliseconds since 1970.
+     */
+    uint64_t time_ms;
+    /**
+     * The member that it is about; id 0 and empty texts if it is about none.
+     */
+    ringkv_node_ref member;
+    /**
+     * How many partitions it is about.
+     */
+    uint64_t partitions;
+    /**
+     * Of a movement: copies of partitions that have moved.
+     */
+    uint64_t done;
+    /**
+     * Of a movement: copies that had to move since it began.
+     */
+    uint64_t total;
+    /**
+     * The event as a sentence for a person.
+     */
+    const char *text;
+} ringkv_event;
+
+/**
  * What one member would hold. Later versions may append fields.
  */
 typedef struct {
@@ -646,24 +841,6 @@ typedef struct {
      */
     const ringkv_share *const *after;
 } ringkv_plan;
-
-/**
- * A member as others refer to it.
- */
-typedef struct {
-    /**
-     * One boot of one node; never used twice in a ring.
-     */
-    uint64_t id;
-    /**
-     * Unique in the ring.
-     */
-    const char *name;
-    /**
-     * Where it listens.
-     */
-    const char *address;
-} ringkv_node_ref;
 
 /**
  * One member of the ring and what it holds. Later versions may append fields.
@@ -813,6 +990,14 @@ typedef struct {
      * first that of the last.
      */
     const ringkv_member *const *members;
+    /**
+     * 1 if reads are answered under leases, 0 with `RINGKV_NODE_NO_LEASES`.
+     */
+    int32_t leases;
+    /**
+     * Always 0.
+     */
+    uint32_t reserved;
 } ringkv_info;
 
 /**
@@ -1170,6 +1355,42 @@ ringkv_status ringkv_delete(ringkv_t *ring,
                             const ringkv_write_options *options);
 
 /**
+ * Stores `value` under `key` if the key has the `expected` value; if `expected` is NULL, if the
+ * key is absent (an empty value is expected by a pointer that is not NULL and length 0).
+ * `RINGKV_MISMATCH` if the key has another value, or one at all: then nothing was changed.
+ *
+ * A call that ringkv has to try again takes effect once. `RINGKV_WRITE_IF_ABSENT` has no meaning
+ * here. Otherwise as `ringkv_put`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_cas(ringkv_t *ring,
+                         const void *key,
+                         size_t key_len,
+                         const void *expected,
+                         size_t expected_len,
+                         const void *value,
+                         size_t value_len,
+                         const ringkv_write_options *options);
+
+/**
+ * Adds `delta` to the value of `key`, which must be a whole number as decimal text, in the range
+ * of `int64_t`; an absent key counts as 0. `*out_sum`, which may be NULL, becomes the sum.
+ *
+ * A call that ringkv has to try again counts once. A time to live in the options is that of a key
+ * that was absent; one that was there keeps its own. `RINGKV_NOT_A_NUMBER`, `RINGKV_OVERFLOW`, and
+ * otherwise as `ringkv_put`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_incr(ringkv_t *ring,
+                          const void *key,
+                          size_t key_len,
+                          int64_t delta,
+                          const ringkv_write_options *options,
+                          int64_t *out_sum);
+
+/**
  * Releases the bytes and makes `*buf` empty. NULL and an empty one are fine. Any thread, never
  * blocks. Since 0.1.
  */
@@ -1287,7 +1508,15 @@ ringkv_status ringkv_add_node(ringkv_t *ring,
  * Drops a member, given by name or by address: moves its copies to the others, then lets it
  * go. Its process goes on as an empty standby. Reads and writes go on meanwhile.
  *
- * Dropping the last copy of anything is refused, and the sentence says what would be needed.
+ * `RINGKV_REFUSED` if fewer living nodes than `min_insync` would remain, or if the member is
+ * dead and has the only copy of something: the sentence says what would be needed.
+ * `RINGKV_CHANGE_FORCE` drops it all the same, and forgets a member that is dead at once: what it
+ * had the only copy of is lost then (`ringkv_reset_lost`). The last node that holds data stays in
+ * any case.
+ *
+ * With `RINGKV_CHANGE_ABORT` the call takes back a drop of that member that is under way: it
+ * stays, and what has moved moves back. Whoever waits for the drop gets `RINGKV_ABORTED`.
+ *
  * Otherwise as `ringkv_add_node`, and `RINGKV_NO_SUCH_MEMBER`. Since 0.1.
  */
 RINGKV_API
@@ -1295,6 +1524,66 @@ RINGKV_WARN_UNUSED
 ringkv_status ringkv_drop_node(ringkv_t *ring,
                                const char *name_or_address,
                                const ringkv_change_options *options);
+
+/**
+ * Lets every partition whose copies are all lost start again, empty; `*out_count`, which may be
+ * NULL, becomes how many. Until then the operations on their keys answer `RINGKV_DATA_LOST`.
+ * What they held is gone for good: so the ring never does this by itself.
+ *
+ * `timeout_ms` 0 stands for ten minutes. Any thread, side by side with everything. Blocks until
+ * the ring has agreed to it.
+ *
+ * `RINGKV_INVALID_ARGUMENT`, `RINGKV_REFUSED` (no node is up that could hold a partition),
+ * `RINGKV_UNAVAILABLE`, `RINGKV_TIMEOUT`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_reset_lost(ringkv_t *ring,
+                                uint32_t timeout_ms,
+                                uint32_t *out_count);
+
+/**
+ * Starts to collect what happens to the ring from now on: members that come, go and die,
+ * partitions that move, are lost or recover. A node tells at once what it hears; a client looks
+ * five times a second, while you wait in `ringkv_events_next`. What happens in swarms (4,096
+ * primaries that move) is one event with a count. At most 1,024 events are kept for you; what does
+ * not fit is counted by `RINGKV_EVENT_LAGGED`.
+ *
+ * `options` is borrowed for the call; NULL stands for the defaults. On success `*out_events` is
+ * yours: end it with `ringkv_events_close`. Any thread. Does not block.
+ *
+ * `RINGKV_INVALID_ARGUMENT`, `RINGKV_UNSUPPORTED`, `RINGKV_BUSY` (too many are open),
+ * `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_events_open(ringkv_t *ring,
+                                 const ringkv_events_options *options,
+                                 ringkv_events_t **out_events);
+
+/**
+ * The next event; `RINGKV_TIMEOUT` if nothing happens for `timeout_ms`. With 0 it does not wait,
+ * with `UINT32_MAX` for ever.
+ *
+ * `*out_event` has to begin with its size (`RINGKV_EVENT_INIT`); its texts are views, valid until
+ * the next call on these events. One thread at a time for each handle; two at once get
+ * `RINGKV_BUSY`.
+ *
+ * `RINGKV_TIMEOUT`, `RINGKV_INVALID_ARGUMENT`, `RINGKV_BUSY`, `RINGKV_CLOSED` (also when the ring
+ * handle is closed), `RINGKV_FORKED`. Since 0.1.
+ */
+RINGKV_API
+RINGKV_WARN_UNUSED
+ringkv_status ringkv_events_next(ringkv_events_t *events,
+                                 ringkv_event *out_event,
+                                 uint32_t timeout_ms);
+
+/**
+ * Ends it and sets `*events` to NULL. NULL, a pointer to NULL, and one that is closed already are
+ * fine. A thread that waits in `ringkv_events_next` gets `RINGKV_CLOSED`. Any thread, never
+ * blocks. Since 0.1.
+ */
+RINGKV_API void ringkv_events_close(ringkv_events_t **events);
 
 /**
  * What adding a node would move. It need not run yet: `address` is where it will listen, and

@@ -95,6 +95,8 @@ fn the_header_alone_is_c99_c11_and_cxx17() {
             ringkv_write_options writing = RINGKV_WRITE_OPTIONS_INIT;\n\
             ringkv_scan_options scanning = RINGKV_SCAN_OPTIONS_INIT;\n\
             ringkv_change_options change = RINGKV_CHANGE_OPTIONS_INIT;\n\
+            ringkv_events_options watching = RINGKV_EVENTS_OPTIONS_INIT;\n\
+            ringkv_event event = RINGKV_EVENT_INIT;\n\
             ringkv_buf buf = RINGKV_BUF_INIT;\n\
             int main(void) { return 0; }\n";
         let path = workspace().join(format!("{name}.c"));
@@ -176,6 +178,19 @@ fn the_log_callback_is_called_replaced_and_cleared() {
 #[test]
 fn nodes_are_added_and_dropped() {
     everywhere(&test_program("members.c"));
+}
+
+#[test]
+fn values_are_swapped_and_counted() {
+    everywhere(&test_program("atomic.c"));
+}
+
+#[test]
+fn crashes_are_told_and_what_is_lost_is_given_up() {
+    // Not under valgrind, which makes a node so slow that the others take it for dead.
+    for variant in [Variant::C99, Variant::C11, Variant::Sanitized] {
+        Program::at(&test_program("crash.c")).compile(variant).run();
+    }
 }
 
 #[test]

@@ -136,9 +136,9 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-const COMMANDS: [&str; 16] = [
-    "node", "put", "get", "del", "scan", "load", "dump", "ring", "locate", "add", "drop", "plan",
-    "health", "demo", "bench", "run",
+const COMMANDS: [&str; 20] = [
+    "node", "put", "get", "del", "incr", "cas", "scan", "load", "dump", "ring", "watch", "locate",
+    "add", "drop", "plan", "reset", "health", "demo", "bench", "run",
 ];
 
 #[test]
@@ -418,6 +418,116 @@ fn members_come_and_go() {
     assert!(refused(&run(&["drop", "nobody", "--ring", &others])).contains("nobody"));
     let dead = dead_address();
     assert!(refused(&run(&["add", &dead, "--ring", &others])).contains(&dead));
+}
+
+#[test]
+fn a_number_is_added_to_and_a_value_is_swapped() {
+    let node = Node::start(&[]);
+    let ring = node.address.as_str();
+    assert_eq!(done(&run(&["incr", "n", "--ring", ring])), "1\n");
+    assert_eq!(done(&run(&["incr", "n", "-5", "--ring", ring])), "-4\n");
+    assert_eq!(json(&run(&["incr", "n", "4", "--json", "--ring", ring]))["sum"], 0);
+    assert_eq!(code(&run(&["cas", "n", "x", "--expect", "1", "--ring", ring])), 1);
+    done(&run(&["cas", "n", "x", "--expect", "0", "--ring", ring]));
+    assert!(refused(&run(&["incr", "n", "--ring", ring])).contains("whole number"));
+    assert_eq!(code(&run(&["cas", "n", "y", "--absent", "--ring", ring])), 1);
+    let told = json(&run(&["cas", "m", "y", "--absent", "--json", "--ring", ring]));
+    assert_eq!(told["stored"], true);
+    assert!(refused(&run(&["cas", "m", "y", "--ring", ring])).contains("--expect"));
+}
+
+/// The lines of `ringkv watch --json`, until Ctrl-C.
+struct Watch {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Watch {
+    fn start(ring: &str) -> Watch {
+        let mut watch = ringkv();
+        watch.args(["watch", "--json", "--ring", ring]).stdout(Stdio::piped());
+        let mut child = watch.spawn().expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Watch { child, lines }
+    }
+
+    /// The next event of that kind, about that member.
+    fn until(&mut self, kind: &str, name: Option<&str>) -> Value {
+        loop {
+            let line = self.lines.next().expect("it goes on").expect("reads");
+            let event: Value = serde_json::from_str(&line).expect("JSON");
+            let is_about = name.is_none_or(|name| event["member"]["name"] == name);
+            if event["kind"] == kind && is_about {
+                return event;
+            }
+        }
+    }
+
+    fn end(mut self) -> Option<i32> {
+        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(killed.expect("kill is there").success());
+        ended(&mut self.child).code()
+    }
+}
+
+#[test]
+fn a_crash_is_watched_dropped_and_given_up() {
+    let first =
+        Node::start(&["--name", "n1", "--copies", "1", "--partitions", "64", "--no-leases"]);
+    let ring = first.address.as_str();
+    let mut watch = Watch::start(ring);
+    // A watch that has begun has seen what follows.
+    let second = Node::start(&["--name", "n2", "--join", ring]);
+    let mut third = Node::start(&["--name", "n3", "--join", ring]);
+    watch.until("joined", Some("n3"));
+    watch.until("settled", None);
+    for key in 0..64 {
+        done(&run(&["put", &format!("k{key}"), "v", "--ring", ring]));
+    }
+    assert_eq!(json(&run(&["ring", "--json", "--ring", ring]))["leases"], false);
+
+    third.signal("-KILL");
+    third.ended();
+    watch.until("down", Some("n3"));
+    let stalled = watch.until("stalled", None)["partitions"].clone();
+    let health = run(&["health", "--ring", ring]);
+    assert_eq!(code(&health), 1);
+    assert!(stdout(&health).contains("n3, which is dead"), "{}", stdout(&health));
+    assert!(refused(&run(&["drop", "n3", "--ring", ring])).contains("the only copy of"));
+    let dropped = json(&run(&["drop", "n3", "--force", "--json", "--ring", ring]));
+    assert_eq!(dropped["partitions_lost"], stalled);
+    watch.until("left", Some("n3"));
+    assert_eq!(watch.until("lost", None)["partitions"], stalled);
+
+    let get = |key: u32| run(&["get", &format!("k{key}"), "--ring", ring]);
+    let lost: Vec<u32> = (0..64).filter(|key| code(&get(*key)) == 2).collect();
+    assert!(!lost.is_empty());
+    assert!(refused(&get(lost[0])).contains("ringkv reset"));
+    let unsure = ringkv().args(["reset", "--ring", ring]).stdin(Stdio::null()).output();
+    assert!(refused(&unsure.expect("starts")).contains("--yes"));
+    let reset = json(&run(&["reset", "--yes", "--json", "--ring", ring]));
+    assert_eq!(reset["partitions_reset"], stalled);
+    assert_eq!(watch.until("reset", None)["partitions"], stalled);
+    assert_eq!(done(&run(&["reset", "--ring", ring])), "nothing is lost\n");
+    assert!(lost.iter().all(|key| code(&get(*key)) == 1), "empty, and in use");
+    assert_eq!(code(&run(&["health", "--ring", ring])), 0);
+    assert!(
+        refused(&run(&["drop", "n2", "--abort", "--ring", ring])).contains("not being dropped")
+    );
+    assert_eq!(watch.end(), Some(0));
+    drop(second);
+}
+
+#[test]
+fn fewer_copies_than_asked_for_need_force() {
+    let first = Node::start(&["--name", "n1", "--partitions", "64"]);
+    let ring = first.address.as_str();
+    let _second = Node::start(&["--name", "n2", "--join", ring]);
+    let sentence = refused(&run(&["drop", "n2", "--ring", ring]));
+    assert!(sentence.contains("2 copies of each key (min_insync)"), "{sentence}");
+    assert!(sentence.contains("add a node first"), "{sentence}");
+    done(&run(&["drop", "n2", "--force", "--ring", ring]));
+    refused(&run(&["drop", "n1", "--force", "--ring", ring]));
 }
 
 #[test]

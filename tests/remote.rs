@@ -132,7 +132,10 @@ fn nodes_are_added_and_dropped_while_clients_work() {
     let plan = client.plan_drop("second").unwrap();
     assert_eq!(plan.keys, 0);
     client.drop_node("second", wait()).unwrap();
-    client.drop_node("first", wait()).unwrap();
+    let refused = client.drop_node("first", wait()).unwrap_err();
+    assert_eq!(refused.status(), Status::Refused);
+    assert!(refused.message().contains("add a node first"), "{refused}");
+    client.drop_node("first", ChangeOptions { force: true, ..wait() }).unwrap();
     let info = client.info().unwrap();
     assert_eq!((info.keys, info.members.len()), (3000, 1));
     assert_eq!(scan_all(&client, ScanOptions::default()).len(), 3000);

@@ -113,6 +113,8 @@ static void change(const struct conversation *with, const char *key)
     printf("SERVER: received %s %s\n", adds ? "ADD" : "DROP", key);
     ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
     options.timeout_ms = 1000 * REQUEST_SECONDS;
+    /* Whoever says drop means it, as ever: also where one copy of each key remains. */
+    if (!adds) options.flags = RINGKV_CHANGE_FORCE;
     ringkv_status status = adds ? ringkv_add_node(ring, with->key, &options)
                                 : ringkv_drop_node(ring, with->key, &options);
     if (status != RINGKV_OK) {
@@ -183,6 +185,8 @@ static void *serve(void *listener)
 static int find_or_found_ring(char **nodes, int count, int first_try)
 {
     char own[RINGKV_ADDRESS_BYTES_MAX];
+    ringkv_change_options to_one_node = RINGKV_CHANGE_OPTIONS_INIT;
+    to_one_node.flags = RINGKV_CHANGE_FORCE;
     for (int i = 0; i < count; i++)
         if (ringkv_connect(nodes[i], NULL, &ring) == RINGKV_OK) return 1;
     for (int i = 0; i < count && ring == NULL; i++) {
@@ -190,7 +194,7 @@ static int find_or_found_ring(char **nodes, int count, int first_try)
         if (ringkv_node_start(NULL, &founder) == RINGKV_OK &&
             ringkv_add_node(founder, nodes[i], NULL) == RINGKV_OK &&
             ringkv_address(founder, own, sizeof own, NULL) == RINGKV_OK &&
-            ringkv_drop_node(founder, own, NULL) == RINGKV_OK)
+            ringkv_drop_node(founder, own, &to_one_node) == RINGKV_OK)
             (void)!ringkv_connect(nodes[i], NULL, &ring);
         else if (first_try)
             fprintf(stderr, "server: node %s: %s\n", nodes[i], ringkv_last_error());

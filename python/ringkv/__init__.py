@@ -41,6 +41,8 @@ from .errors import (
     RingValueError,
 )
 from .reports import (
+    Event,
+    EventKind,
     Health,
     Location,
     MemberInfo,
@@ -56,6 +58,8 @@ __all__ = [
     "BytesCodec",
     "Codec",
     "Duration",
+    "Event",
+    "EventKind",
     "Health",
     "JsonCodec",
     "Location",

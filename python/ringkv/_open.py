@@ -50,6 +50,9 @@ class NodeOptions(TypedDict, total=False):
     min_insync: int | None
     #: Of a new ring: longest value. Default: 16 MiB.
     value_bytes_max: int | None
+    #: Of a new ring: whether reads are answered under leases. ``False`` makes each read wait for a
+    #: round trip to the in-sync copies, and does not rely on clocks. Default: ``True``.
+    leases: bool | None
     #: Event loops, one thread each. Default: 1.
     workers: int | None
     #: Writes raise ``RingMemoryError`` above this many bytes of stored data. Default: no limit.

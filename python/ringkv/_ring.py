@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 
 from . import _ringkv, reports
 from .codecs import Codec, CodecName, resolve
-from .errors import RingError, RingKeyError
+from .errors import RingClosedError, RingError, RingKeyError
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -231,6 +231,48 @@ class Ring(MutableMapping[K, V]):
         """Removes ``key``; whether it was there."""
         return self._native.delete(self._encode(key), _seconds(timeout))
 
+    def cas(
+        self,
+        key: K,
+        expected: V | None,
+        value: V,
+        *,
+        ttl: Duration | None = None,
+        timeout: Duration | None = None,
+    ) -> bool:
+        """Compare and swap: stores ``value`` if ``key`` has the value ``expected``, or with
+        ``None`` if it is absent. Returns whether it did. Atomic; values are compared by their
+        bytes.
+
+        A call that ringkv has to try again takes effect once. After :class:`RingTimeoutError` it
+        may or may not have taken effect.
+        """
+        encode = self._codec.encode_value
+        return self._native.cas(
+            self._encode(key),
+            None if expected is None else encode(expected),
+            encode(value),
+            _seconds(timeout),
+            _seconds(ttl),
+        )
+
+    def incr(
+        self,
+        key: K,
+        delta: int = 1,
+        *,
+        ttl: Duration | None = None,
+        timeout: Duration | None = None,
+    ) -> int:
+        """Adds ``delta`` to the number under ``key`` and returns the sum. Atomic.
+
+        The value is a whole number of 64 bits as decimal text (what the codecs ``utf8`` and
+        ``json`` show as such); an absent key counts as 0. Anything else, and a sum that needs more
+        bits, is a :class:`RingValueError`. A call that ringkv has to try again counts once.
+        ``ttl`` is that of a key that was absent.
+        """
+        return self._native.incr(self._encode(key), delta, _seconds(timeout), _seconds(ttl))
+
     @overload
     def pop(self, key: K, /) -> V: ...
     @overload
@@ -429,11 +471,51 @@ class Ring(MutableMapping[K, V]):
         wait: bool = True,
         timeout: Duration | None = None,
         progress: OnProgress | None = None,
-    ) -> None:
+        force: bool = False,
+    ) -> int:
         """Drops the member of that name or address: its copies move elsewhere, then it leaves and
-        stays as an empty standby. The rest is as with ``add_node``."""
+        stays as an empty standby. The rest is as with ``add_node``.
+
+        Raises :class:`RingRefusedError` if fewer living nodes than ``min_insync`` would remain, or
+        if the member is dead and has the only copy of something. ``force=True`` drops it all the
+        same, and forgets a dead member at once. Returns how many partitions lost their last copy by
+        that: 0 unless forced (see :meth:`reset_lost`).
+        """
         name = node.address if isinstance(node, Ring) else node
-        self._native.drop_node(name, wait, _seconds(timeout), _on_progress(progress))
+        return self._native.drop_node(
+            name, wait, _seconds(timeout), _on_progress(progress), force
+        )
+
+    def abort_drop(self, node: str | Ring[Any, Any], *, timeout: Duration | None = None) -> None:
+        """Takes back a drop that is under way: the member stays, and what has moved moves back.
+        Whoever waits in ``drop_node`` gets :class:`RingAbortedError`."""
+        name = node.address if isinstance(node, Ring) else node
+        self._native.abort_drop(name, _seconds(timeout))
+
+    def reset_lost(self, *, timeout: Duration | None = None) -> int:
+        """Lets every partition whose copies are all lost start again, empty; how many.
+
+        Until then operations on their keys raise :class:`RingDataLostError`. What they held is gone
+        for good: so the ring never does this by itself.
+        """
+        return self._native.reset_lost(_seconds(timeout))
+
+    def events(self, *, timeout: Duration | None = None) -> Iterator[reports.Event]:
+        """What happens to the ring from now on: members that come, go and die, partitions that
+        move, are lost or recover. A node tells at once what it hears; a client looks five times a
+        second, while the iterator waits.
+
+        The iterator ends when nothing has happened for ``timeout``, or when the ring is closed;
+        without ``timeout`` it waits for ever, and Ctrl-C works.
+
+        >>> import ringkv
+        >>> with ringkv.Node.start() as ring, ringkv.Node.start(standby=True) as second:
+        ...     events = ring.events(timeout=10)
+        ...     ring.add_node(second)
+        ...     next(event.member.address for event in events) == second.address
+        True
+        """
+        return _events(self._native.events(), _seconds(timeout))
 
     def plan_add(self, address: str, *, name: str | None = None, weight: int = 1) -> reports.Plan:
         """What adding the node at ``address`` would move. It need not run yet; its name, by default
@@ -488,6 +570,14 @@ class _Values(ValuesView[V]):
 def _pages(walk: _ringkv.Scan) -> Iterator[list[Any]]:
     while (page := walk.next_page()) is not None:
         yield page
+
+
+def _events(feed: _ringkv.Events, timeout: float | None) -> Iterator[reports.Event]:
+    try:
+        while (raw := feed.next(timeout)) is not None:
+            yield reports.event(raw)
+    except RingClosedError:
+        return
 
 
 def _pairs(source: Any) -> Iterable[tuple[Any, Any]]:

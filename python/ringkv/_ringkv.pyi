@@ -6,6 +6,7 @@ from typing import Any, final
 from .errors import RingError
 
 __all__ = [
+    "Events",
     "Ring",
     "Scan",
     "__version__",
@@ -35,6 +36,10 @@ class Scan:
     def next_page(self) -> list[Any] | None: ...
 
 @final
+class Events:
+    def next(self, timeout: float | None = None) -> dict[str, Any] | None: ...
+
+@final
 class Ring:
     @staticmethod
     def start(**options: Any) -> Ring: ...
@@ -56,6 +61,21 @@ class Ring:
         if_absent: bool = False,
     ) -> bool: ...
     def delete(self, key: bytes, timeout: float | None = None) -> bool: ...
+    def cas(
+        self,
+        key: bytes,
+        expected: bytes | None,
+        value: bytes,
+        timeout: float | None = None,
+        ttl: float | None = None,
+    ) -> bool: ...
+    def incr(
+        self,
+        key: bytes,
+        delta: int = 1,
+        timeout: float | None = None,
+        ttl: float | None = None,
+    ) -> int: ...
     def get_many(
         self, keys: Sequence[bytes], timeout: float | None = None, lookup: str | None = None
     ) -> tuple[list[bytes | None], list[tuple[int, RingError]]]: ...
@@ -85,7 +105,11 @@ class Ring:
         wait: bool = True,
         timeout: float | None = None,
         progress: Callable[[int, int], object] | None = None,
-    ) -> None: ...
+        force: bool = False,
+    ) -> int: ...
+    def abort_drop(self, name_or_address: str, timeout: float | None = None) -> None: ...
+    def reset_lost(self, timeout: float | None = None) -> int: ...
+    def events(self) -> Events: ...
     def wait_settled(self, timeout: float | None = None) -> None: ...
     def info(self) -> dict[str, Any]: ...
     def locate(self, key: bytes, lookup: str | None = None) -> dict[str, Any]: ...

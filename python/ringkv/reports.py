@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 __all__ = [
+    "Event",
+    "EventKind",
     "Health",
     "Location",
     "MemberInfo",
@@ -58,6 +60,8 @@ class RingParams:
     #: A write needs at least this many in-sync copies (never more than there are members).
     min_insync: int
     value_bytes_max: int
+    #: Whether reads are answered under leases.
+    leases: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,53 @@ class Plan:
     #: What the members hold now, and what they would hold.
     shares_before: tuple[Share, ...]
     shares_after: tuple[Share, ...]
+
+
+#: What kind of thing happened.
+EventKind = Literal[
+    "joined",
+    "leaving",
+    "left",
+    "up",
+    "suspect",
+    "down",
+    "away",
+    "primaries_moved",
+    "under_replicated",
+    "recovered",
+    "stalled",
+    "lost",
+    "reset",
+    "leader",
+    "voters",
+    "moving",
+    "settled",
+    "lagged",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a ring. Later versions may have more kinds."""
+
+    kind: EventKind
+    #: When it was noticed, in milliseconds since 1970.
+    time_ms: int
+    #: The member that it is about, if it is about one.
+    member: NodeRef | None
+    #: How many partitions it is about; of ``lagged``, how many events are missing.
+    partitions: int
+    #: Of ``moving`` and ``settled``: partition copies that have moved, of how many.
+    done: int
+    total: int
+    #: The event as a sentence.
+    text: str
+
+
+def event(raw: Mapping[str, Any]) -> Event:
+    """The dataclass for what the native module tells."""
+    member = raw["member"]
+    return _make(Event, raw, member=None if member is None else _make(NodeRef, member))
 
 
 def info(raw: Mapping[str, Any]) -> RingInfo:

@@ -250,6 +250,6 @@ def test_a_progress_callback_ends_the_waiting() -> None:
             raise Stop
 
         with pytest.raises(Stop):
-            ring.nodes[0].drop_node(standby, progress=stop)
+            ring.nodes[0].drop_node(standby, progress=stop, force=True)
         ring.nodes[0].wait_settled(timeout=60)
         assert len(ring.nodes[0]) == 20_000

@@ -73,6 +73,8 @@ pub const SCAN_PAGE_ITEMS_MAX: usize = 4096;
 pub const SCAN_PAGE_BYTES: usize = 256 * 1024;
 /// Snapshot streams that one node serves or receives at the same time.
 pub const STREAMS_PER_NODE_MAX: usize = 64;
+/// Events that wait for one subscriber.
+pub const EVENTS_MAX: usize = 1024;
 /// Commands that wait at the coordinator.
 pub const COMMANDS_MAX: usize = 64 * 1024;
 

@@ -46,6 +46,10 @@ pub enum Command {
     Get(GetArgs),
     /// Remove keys
     Del(DelArgs),
+    /// Add to a number (an absent key counts as 0) and print the sum
+    Incr(IncrArgs),
+    /// Store a value only if the key has the expected one; exit status 1 if it has not
+    Cas(CasArgs),
     /// List the keys of the ring with their values, in no order
     Scan(ScanArgs),
     /// Store the rows of a CSV file, the lines of a JSON-lines file, or the files of a directory
@@ -54,6 +58,8 @@ pub enum Command {
     Dump(DumpArgs),
     /// Draw the ring: who holds what, copies, shares, and the progress of a movement
     Ring(RingArgs),
+    /// Print what happens to the ring, one line for each event, until Ctrl-C
+    Watch(WatchArgs),
     /// Show where a key lives and which nodes were asked on the way
     Locate(LocateArgs),
     /// Add a node that stands by (`ringkv node --standby`) to the ring
@@ -62,6 +68,8 @@ pub enum Command {
     Drop(DropArgs),
     /// Tell what adding or dropping a node would move, without doing it
     Plan(PlanArgs),
+    /// Let partitions whose copies are all lost start again, empty
+    Reset(ResetArgs),
     /// Tell whether every key can be read and written now with all its copies
     Health(HealthArgs),
     /// Show it all in one process: three nodes, writes, a fourth node, one dropped
@@ -157,6 +165,9 @@ pub struct NodeArgs {
     /// Longest value of a new ring, such as 16MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub value_max: Option<u64>,
+    /// Reads of a new ring do not rely on clocks, and wait for a round trip to the copies
+    #[arg(long)]
+    pub no_leases: bool,
     /// Event loops, one thread each [default: the cores but one]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
@@ -239,6 +250,54 @@ pub struct DelArgs {
     /// The keys
     #[arg(required = true)]
     pub keys: Vec<OsString>,
+}
+
+/// `ringkv incr`
+#[derive(Args, Debug)]
+pub struct IncrArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub form: KeyForm,
+    /// The key
+    pub key: OsString,
+    /// What to add
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub delta: i64,
+    /// Time to live of a key that is absent
+    #[arg(long, value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// `ringkv cas`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("condition").required(true).args(["expect", "absent"]))]
+pub struct CasArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub form: KeyForm,
+    /// The key
+    pub key: OsString,
+    /// The value to store
+    #[arg(allow_negative_numbers = true)]
+    pub value: OsString,
+    /// The value that the key must have
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub expect: Option<OsString>,
+    /// The key must be absent
+    #[arg(long)]
+    pub absent: bool,
+    /// Time to live, such as 500ms, 10s, 5m, 2h, 1d
+    #[arg(long, value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// `ringkv watch`
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `ringkv scan`
@@ -383,6 +442,28 @@ pub struct DropArgs {
     /// Return as soon as the ring has agreed to it
     #[arg(long)]
     pub no_wait: bool,
+    /// Also where fewer copies remain than min-insync; a dead member is forgotten at once
+    #[arg(long)]
+    pub force: bool,
+    /// Take back a drop that is under way: the member stays
+    #[arg(long, conflicts_with_all = ["force", "no_wait"])]
+    pub abort: bool,
+}
+
+/// `ringkv reset`
+#[derive(Args, Debug)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Only this partition
+    #[arg(long, value_name = "P", conflicts_with = "all_lost")]
+    pub partition: Option<u32>,
+    /// Every partition that is lost (as without options)
+    #[arg(long)]
+    pub all_lost: bool,
+    /// Do not ask: what the partitions held is gone for good
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `ringkv plan`

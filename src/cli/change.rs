@@ -13,7 +13,7 @@ use super::text::{bytes, count, counted, duration};
 use super::{Session, connect, progress};
 use crate::base::{Error, MemberId, Status};
 use crate::ring::{Plan, Share};
-use crate::{ChangeOptions, Progress, Ring};
+use crate::{ChangeOptions, Dropped, Progress, Ring};
 
 /// A change of the ring's members.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub enum Change<'a> {
     Add(&'a str),
     /// The member of this name or address goes.
     Drop(&'a str),
+    /// It goes although copies get fewer, and at once if it is dead.
+    DropByForce(&'a str),
 }
 
 impl Change<'_> {
@@ -29,7 +31,7 @@ impl Change<'_> {
     fn doing(&self) -> String {
         match self {
             Change::Add(address) => format!("adding {address}"),
-            Change::Drop(member) => format!("dropping {member}"),
+            Change::Drop(member) | Change::DropByForce(member) => format!("dropping {member}"),
         }
     }
 }
@@ -41,6 +43,8 @@ pub struct Moved {
     pub keys: u64,
     /// Bytes that members received in it.
     pub bytes: u64,
+    /// Partitions that lost their last copy.
+    pub partitions_lost: u32,
     /// From the call to its return.
     pub took: Duration,
 }
@@ -60,19 +64,22 @@ pub fn make(
         progress::show(&bar, progress);
         !interrupted.is_set()
     };
-    let options = ChangeOptions { wait, on_progress: Some(&mut watch), ..Default::default() };
+    let force = matches!(change, Change::DropByForce(_));
+    let options =
+        ChangeOptions { wait, force, on_progress: Some(&mut watch), ..Default::default() };
     let result = match change {
-        Change::Add(address) => ring.add_node(address, options),
-        Change::Drop(member) => ring.drop_node(member, options),
+        Change::Add(address) => ring.add_node(address, options).map(|()| Dropped::default()),
+        Change::Drop(member) | Change::DropByForce(member) => ring.drop_node(member, options),
     };
     bar.finish_and_clear();
     let took = started.elapsed();
-    result.map_err(|error| explain(error, interrupted))?;
+    let dropped = result.map_err(|error| explain(error, interrupted))?;
     let after = received(ring)?;
     Ok(Moved {
         // Members that left took their counts with them, hence no plain subtraction of sums.
         keys: grown(&before, &after, |counts| counts.0),
         bytes: grown(&before, &after, |counts| counts.1),
+        partitions_lost: dropped.partitions_lost,
         took,
     })
 }
@@ -117,8 +124,19 @@ pub(super) fn add(args: &AddArgs, session: &mut Session) -> Outcome {
 /// `ringkv drop`
 pub(super) fn drop(args: &DropArgs, session: &mut Session) -> Outcome {
     let ring = connect(&args.target)?;
+    if args.abort {
+        ring.abort_drop(&args.member, args.target.timeout())?;
+        match session.out.json {
+            true => session.out.json_line(&json!({"change": "kept", "node": args.member}))?,
+            false => session.out.line(format_args!("{} stays", args.member))?,
+        }
+        return Ok(Done::Yes);
+    }
     let interrupted = session.interrupted();
-    let change = Change::Drop(&args.member);
+    let change = match args.force {
+        true => Change::DropByForce(&args.member),
+        false => Change::Drop(&args.member),
+    };
     let moved = make(&ring, change, !args.no_wait, session.out.json, &interrupted)?;
     report("dropped", &args.member, !args.no_wait, &moved, &ring, session)
 }
@@ -136,7 +154,7 @@ fn report(
         session.out.json_line(&json!({
             "change": done, "node": node, "complete": waited, "members": members,
             "keys_moved": moved.keys, "bytes_moved": moved.bytes,
-            "seconds": moved.took.as_secs_f64(),
+            "partitions_lost": moved.partitions_lost, "seconds": moved.took.as_secs_f64(),
         }))?;
     } else if waited {
         let (keys, size) = (counted(moved.keys, "key"), bytes(moved.bytes));
@@ -146,6 +164,12 @@ fn report(
             .line(format_args!("{done} {node} in {took}: {keys}, {size} moved; {members}"))?;
     } else {
         session.out.line(format_args!("{node} is being {done}; see 'ringkv ring'"))?;
+    }
+    if moved.partitions_lost > 0 && !session.out.json {
+        let lost = counted(moved.partitions_lost.into(), "partition");
+        session.out.line(format_args!(
+            "{lost} had no other copy: the keys answer an error until 'ringkv reset'"
+        ))?;
     }
     Ok(Done::Yes)
 }

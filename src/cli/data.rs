@@ -1,4 +1,4 @@
-//! `put`, `get`, `del` and `scan`.
+//! `put`, `get`, `del`, `incr`, `cas` and `scan`.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{DelArgs, GetArgs, PutArgs, ScanArgs};
+use super::args::{CasArgs, DelArgs, GetArgs, IncrArgs, PutArgs, ScanArgs};
 use super::output::{Done, Failure, Outcome, note};
 use super::text::{escaped, put_bytes};
 use super::{Session, connect, lookup, shown_key, typed_bytes};
@@ -124,6 +124,45 @@ pub(super) fn del(args: &DelArgs, session: &mut Session) -> Outcome {
         None if deleted == keys.len() as u64 => Ok(Done::Yes),
         None => Ok(Done::No),
     }
+}
+
+/// `ringkv incr`
+pub(super) fn incr(args: &IncrArgs, session: &mut Session) -> Outcome {
+    let key = typed_bytes(args.form, &args.key)?;
+    let ring = connect(&args.target)?;
+    let options = WriteOptions { ttl: args.ttl, ..Default::default() };
+    let sum = ring.incr(&key, args.delta, &options)?;
+    if session.out.json {
+        let mut object = Map::new();
+        put_bytes(&mut object, "key", &key, args.form.hex);
+        object.insert("sum".into(), sum.into());
+        session.out.json_line(&Value::Object(object))?;
+    } else {
+        session.out.line(sum)?;
+    }
+    Ok(Done::Yes)
+}
+
+/// `ringkv cas`
+pub(super) fn cas(args: &CasArgs, session: &mut Session) -> Outcome {
+    let key = typed_bytes(args.form, &args.key)?;
+    let ring = connect(&args.target)?;
+    let expected = args.expect.as_ref().map(|value| value.as_bytes());
+    let options = WriteOptions { ttl: args.ttl, ..Default::default() };
+    let swapped = ring.cas(&key, expected, args.value.as_bytes(), &options)?;
+    if session.out.json {
+        let mut object = Map::new();
+        put_bytes(&mut object, "key", &key, args.form.hex);
+        object.insert("stored".into(), swapped.into());
+        session.out.json_line(&Value::Object(object))?;
+    } else if !swapped {
+        let key = shown_key(args.form, &key);
+        note(match args.absent {
+            true => format!("the key is there already: {key}"),
+            false => format!("the key does not have the expected value: {key}"),
+        });
+    }
+    Ok(if swapped { Done::Yes } else { Done::No })
 }
 
 /// `ringkv scan`

@@ -45,8 +45,8 @@ pub fn ring(info: &RingInfo) -> String {
 /// One sentence for each thing that an operator should know.
 pub fn warnings(info: &RingInfo) -> Vec<String> {
     let mut warnings = Vec::new();
-    let holders =
-        info.members.iter().filter(|m| m.weight > 0 && m.state != MemberState::Down).count();
+    let is_dead = |m: &MemberInfo| matches!(m.state, MemberState::Down | MemberState::Away);
+    let holders = info.members.iter().filter(|m| m.weight > 0 && !is_dead(m)).count();
     let wanted = usize::from(info.params.copies);
     if holders == 1 && wanted > 1 {
         warnings.push("every key has one copy only: the end of this node loses everything".into());
@@ -67,15 +67,25 @@ pub fn warnings(info: &RingInfo) -> Vec<String> {
     }
     if info.lost > 0 {
         let partitions = counted(info.lost.into(), "partition");
-        warnings.push(format!("all copies of {partitions} are lost: their keys answer an error"));
+        warnings.push(format!(
+            "all copies of {partitions} are lost: their keys answer an error until 'ringkv reset'"
+        ));
     }
     if info.under_replicated > 0 {
         let partitions = counted(info.under_replicated.into(), "partition");
         warnings.push(format!("{partitions} with fewer copies in sync than wanted and possible"));
     }
+    if !info.params.leases {
+        warnings.push("reads do without leases: each waits for a round trip to the copies".into());
+    }
     for member in &info.members {
         if member.state == MemberState::Down {
             warnings.push(format!("{} is down", member.node.name));
+        } else if member.state == MemberState::Away {
+            let name = &member.node.name;
+            warnings.push(format!(
+                "{name} is away, its copies are made elsewhere: start it, or drop it with --force"
+            ));
         } else if !member.reachable {
             warnings.push(format!("{} does not answer, its counts are unknown", member.node.name));
         }

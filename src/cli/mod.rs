@@ -23,11 +23,13 @@ mod logger;
 mod node;
 mod output;
 mod progress;
+mod reset;
 mod ring;
 mod run;
 mod signals;
 mod source;
 mod text;
+mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -101,14 +103,18 @@ fn dispatch(command: Command, session: &mut Session) -> Outcome {
         Command::Put(args) => data::put(&args, session),
         Command::Get(args) => data::get(&args, session),
         Command::Del(args) => data::del(&args, session),
+        Command::Incr(args) => data::incr(&args, session),
+        Command::Cas(args) => data::cas(&args, session),
         Command::Scan(args) => data::scan(&args, session),
         Command::Load(args) => load::run(&args, session),
         Command::Dump(args) => dump::run(&args, session),
         Command::Ring(args) => ring::ring(&args, session),
+        Command::Watch(args) => watch::run(&args, session),
         Command::Locate(args) => ring::locate(&args, session),
         Command::Add(args) => change::add(&args, session),
         Command::Drop(args) => change::drop(&args, session),
         Command::Plan(args) => change::plan(&args, session),
+        Command::Reset(args) => reset::run(&args, session),
         Command::Health(args) => ring::health(&args, session),
         Command::Demo(args) => demo::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),

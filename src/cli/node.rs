@@ -69,6 +69,7 @@ fn config(args: &NodeArgs) -> Outcome<NodeConfig> {
         ("--copies", args.copies.is_some()),
         ("--min-insync", args.min_insync.is_some()),
         ("--value-max", args.value_max.is_some()),
+        ("--no-leases", args.no_leases),
     ];
     if let Some((option, _)) = fixed.iter().find(|(_, given)| *given && !creates) {
         return Err(Failure::new(format!(
@@ -114,6 +115,7 @@ fn params(args: &NodeArgs) -> Outcome<Params> {
             PlacementName::Successor => PlacementKind::Successor,
         };
     }
+    params.leases = !args.no_leases;
     params.copies = args.copies.unwrap_or(params.copies);
     // Fewer copies than the default need no second option to be allowed.
     params.min_insync = args.min_insync.unwrap_or(params.min_insync.min(params.copies));

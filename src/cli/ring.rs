@@ -80,6 +80,7 @@ pub fn info_json(info: &RingInfo) -> Value {
         "min_insync": info.params.min_insync,
         "required": info.required,
         "value_bytes_max": info.params.value_bytes_max,
+        "leases": info.params.leases,
         "keys": info.keys,
         "bytes": info.bytes,
         "under_replicated": info.under_replicated,

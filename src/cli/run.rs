@@ -164,7 +164,7 @@ impl Job<'_> {
 /// the whole that is the coming one's by its weight (1, as every node of this job).
 fn ideal(before: &RingInfo, change: Change<'_>) -> u64 {
     match change {
-        Change::Drop(name) => {
+        Change::Drop(name) | Change::DropByForce(name) => {
             before.members.iter().filter(|m| m.node.name == name).map(|m| m.bytes_held).sum()
         }
         Change::Add(_) => {

@@ -1,9 +1,10 @@
 //! Changing who is a member of the ring.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
 use super::convert::{options, required_text, timeout};
-use super::guard::with_ring;
+use super::guard::{invalid, required, with_ring};
 use super::status::ringkv_status;
 use super::types::*;
 use crate::base::Result;
@@ -30,7 +31,11 @@ pub unsafe extern "C" fn ringkv_add_node(
         // SAFETY: the caller vouches for the text, the options and the callback in them.
         unsafe {
             let address = required_text(address, "address")?;
-            change(options, |options| ring.add_node(address, options))
+            let given = self::options(options)?;
+            if given.flags & (RINGKV_CHANGE_FORCE | RINGKV_CHANGE_ABORT) != 0 {
+                return Err(invalid("RINGKV_CHANGE_FORCE and _ABORT are for ringkv_drop_node"));
+            }
+            change(&given, |options| ring.add_node(address, options))
         }
     })
 }
@@ -38,7 +43,15 @@ pub unsafe extern "C" fn ringkv_add_node(
 /// Drops a member, given by name or by address: moves its copies to the others, then lets it
 /// go. Its process goes on as an empty standby. Reads and writes go on meanwhile.
 ///
-/// Dropping the last copy of anything is refused, and the sentence says what would be needed.
+/// `RINGKV_REFUSED` if fewer living nodes than `min_insync` would remain, or if the member is
+/// dead and has the only copy of something: the sentence says what would be needed.
+/// `RINGKV_CHANGE_FORCE` drops it all the same, and forgets a member that is dead at once: what it
+/// had the only copy of is lost then (`ringkv_reset_lost`). The last node that holds data stays in
+/// any case.
+///
+/// With `RINGKV_CHANGE_ABORT` the call takes back a drop of that member that is under way: it
+/// stays, and what has moved moves back. Whoever waits for the drop gets `RINGKV_ABORTED`.
+///
 /// Otherwise as `ringkv_add_node`, and `RINGKV_NO_SUCH_MEMBER`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -51,33 +64,65 @@ pub unsafe extern "C" fn ringkv_drop_node(
         // SAFETY: the caller vouches for the text, the options and the callback in them.
         unsafe {
             let member = required_text(name_or_address, "name_or_address")?;
-            change(options, |options| ring.drop_node(member, options))
+            let given = self::options(options)?;
+            if given.flags & RINGKV_CHANGE_ABORT != 0 {
+                return ring.abort_drop(member, change_timeout(given.timeout_ms));
+            }
+            change(&given, |options| ring.drop_node(member, options).map(|_| ()))
         }
     })
 }
 
-/// Runs `call` with the options at `pointer`.
+/// Lets every partition whose copies are all lost start again, empty; `*out_count`, which may be
+/// NULL, becomes how many. Until then the operations on their keys answer `RINGKV_DATA_LOST`.
+/// What they held is gone for good: so the ring never does this by itself.
+///
+/// `timeout_ms` 0 stands for ten minutes. Any thread, side by side with everything. Blocks until
+/// the ring has agreed to it.
+///
+/// `RINGKV_INVALID_ARGUMENT`, `RINGKV_REFUSED` (no node is up that could hold a partition),
+/// `RINGKV_UNAVAILABLE`, `RINGKV_TIMEOUT`, `RINGKV_CLOSED`, `RINGKV_FORKED`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringkv_reset_lost(
+    ring: *mut ringkv_t,
+    timeout_ms: u32,
+    out_count: *mut u32,
+) -> ringkv_status {
+    with_ring(ring, |ring| {
+        let count = ring.reset_lost(change_timeout(timeout_ms))?;
+        if !out_count.is_null() {
+            required(out_count, "out_count")?;
+            // SAFETY: not NULL and aligned, and the caller vouches for the rest.
+            unsafe { out_count.write(count) };
+        }
+        Ok(())
+    })
+}
+
+/// Runs `call` with the options that are given.
 ///
 /// # Safety
 ///
-/// `pointer` is NULL or points at a struct of the size that it names; its callback may be
-/// called on this thread.
+/// The callback in them may be called on this thread.
 unsafe fn change(
-    pointer: *const ringkv_change_options,
+    given: &ringkv_change_options,
     call: impl FnOnce(ChangeOptions<'_>) -> Result<()>,
 ) -> Result<()> {
-    // SAFETY: the caller's contract.
-    let given = unsafe { options(pointer) }?;
     let mut forward = |progress: &Progress| match given.on_progress {
         // SAFETY: a function of that type and its `user_data`, by the caller's contract.
         Some(callback) => unsafe { callback(given.user_data, &progress.into()) == 0 },
         None => true,
     };
     let on_progress: &mut OnProgress<'_> = &mut forward;
-    let default = ChangeOptions::default();
     call(ChangeOptions {
-        timeout: timeout(given.timeout_ms).unwrap_or(default.timeout),
+        timeout: change_timeout(given.timeout_ms),
         wait: given.flags & RINGKV_CHANGE_NO_WAIT == 0,
+        force: given.flags & RINGKV_CHANGE_FORCE != 0,
         on_progress: given.on_progress.is_some().then_some(on_progress),
     })
+}
+
+fn change_timeout(ms: u32) -> Duration {
+    timeout(ms).unwrap_or(ChangeOptions::default().timeout)
 }

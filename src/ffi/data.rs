@@ -131,6 +131,71 @@ pub unsafe extern "C" fn ringkv_delete(
     })
 }
 
+/// Stores `value` under `key` if the key has the `expected` value; if `expected` is NULL, if the
+/// key is absent (an empty value is expected by a pointer that is not NULL and length 0).
+/// `RINGKV_MISMATCH` if the key has another value, or one at all: then nothing was changed.
+///
+/// A call that ringkv has to try again takes effect once. `RINGKV_WRITE_IF_ABSENT` has no meaning
+/// here. Otherwise as `ringkv_put`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringkv_cas(
+    ring: *mut ringkv_t,
+    key: *const c_void,
+    key_len: usize,
+    expected: *const c_void,
+    expected_len: usize,
+    value: *const c_void,
+    value_len: usize,
+    options: *const ringkv_write_options,
+) -> ringkv_status {
+    with_ring(ring, |ring| {
+        // SAFETY: the caller vouches for the bytes and the options.
+        let (key, expectation, value, options) = unsafe {
+            (
+                bytes(key, key_len, "key")?,
+                bytes(expected, expected_len, "expected")?,
+                bytes(value, value_len, "value")?,
+                write_options(options)?,
+            )
+        };
+        let expectation = (!expected.is_null()).then_some(expectation);
+        let swapped = ring.cas(key, expectation, value, &options)?;
+        swapped.then_some(()).ok_or_else(|| Status::Mismatch.into())
+    })
+}
+
+/// Adds `delta` to the value of `key`, which must be a whole number as decimal text, in the range
+/// of `int64_t`; an absent key counts as 0. `*out_sum`, which may be NULL, becomes the sum.
+///
+/// A call that ringkv has to try again counts once. A time to live in the options is that of a key
+/// that was absent; one that was there keeps its own. `RINGKV_NOT_A_NUMBER`, `RINGKV_OVERFLOW`, and
+/// otherwise as `ringkv_put`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringkv_incr(
+    ring: *mut ringkv_t,
+    key: *const c_void,
+    key_len: usize,
+    delta: i64,
+    options: *const ringkv_write_options,
+    out_sum: *mut i64,
+) -> ringkv_status {
+    with_ring(ring, |ring| {
+        // SAFETY: the caller vouches for the bytes and the options.
+        let (key, options) = unsafe { (bytes(key, key_len, "key")?, write_options(options)?) };
+        if !out_sum.is_null() {
+            required(out_sum, "out_sum")?;
+        }
+        let sum = ring.incr(key, delta, &options)?;
+        if !out_sum.is_null() {
+            // SAFETY: not NULL and aligned, and the caller vouches for the rest.
+            unsafe { out_sum.write(sum) };
+        }
+        Ok(())
+    })
+}
+
 /// Releases the bytes and makes `*buf` empty. NULL and an empty one are fine. Any thread, never
 /// blocks. Since 0.1.
 #[unsafe(no_mangle)]

@@ -241,5 +241,6 @@ fn params(o: &ringkv_node_options) -> Result<Params> {
     let value_bytes_max =
         if o.value_bytes_max == 0 { default.value_bytes_max } else { o.value_bytes_max };
     let seed = o.hash_seed;
-    Ok(Params { partitions, hash, seed, placement, copies, min_insync, value_bytes_max, ..default })
+    let leases = o.flags & RINGKV_NODE_NO_LEASES == 0;
+    Ok(Params { partitions, hash, seed, placement, copies, min_insync, value_bytes_max, leases })
 }

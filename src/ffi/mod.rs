@@ -35,6 +35,7 @@ pub mod many;
 pub mod scan;
 
 pub mod change;
+pub mod events;
 pub mod plan;
 pub mod report;
 

@@ -145,6 +145,8 @@ fn info_for_c(info: &RingInfo) -> *mut ringkv_info {
         moving: (&info.moving.unwrap_or_default()).into(),
         members_count: info.members.len(),
         members,
+        leases: params.leases.into(),
+        reserved: 0,
     })
 }
 

@@ -16,6 +16,11 @@ pub struct ringkv_scan_t {
     _private: [u8; 0],
 }
 
+/// What happens to a ring, see `ringkv_events_open`.
+pub struct ringkv_events_t {
+    _private: [u8; 0],
+}
+
 /// Bytes that somebody else owns: a key or a value, binary, not NUL-terminated.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -59,6 +64,10 @@ pub const RINGKV_NODE_ROUTER: u32 = 2;
 pub const RINGKV_NODE_HAS_POSITION: u32 = 4;
 /// Listen on an address that is not loopback although there is no authentication yet.
 pub const RINGKV_NODE_ACCEPT_PUBLIC: u32 = 8;
+/// Of a created ring: reads do not rely on clocks. Each read waits for a round trip to the in-sync
+/// copies; for machines whose clocks may stand still while they run on, such as virtual machines
+/// that are snapshotted.
+pub const RINGKV_NODE_NO_LEASES: u32 = 16;
 
 /// Keys are hashed by murmur3 x64_128, low 64 bits. The default.
 pub const RINGKV_HASH_MURMUR3: i32 = 0;
@@ -221,6 +230,10 @@ pub type ringkv_progress_cb =
 
 /// Return as soon as the ring has agreed to the change, and let it move the keys afterwards.
 pub const RINGKV_CHANGE_NO_WAIT: u32 = 1;
+/// `ringkv_drop_node`: also where fewer copies remain than `min_insync`, and a dead member at once.
+pub const RINGKV_CHANGE_FORCE: u32 = 2;
+/// `ringkv_drop_node`: take back a drop that is under way.
+pub const RINGKV_CHANGE_ABORT: u32 = 4;
 
 /// Options of `ringkv_add_node` and `ringkv_drop_node`. Start from
 /// `RINGKV_CHANGE_OPTIONS_INIT`.
@@ -342,6 +355,80 @@ pub struct ringkv_info {
     /// The members in the order of their positions: the next one is the successor, and the
     /// first that of the last.
     pub members: *const *const ringkv_member,
+    /// 1 if reads are answered under leases, 0 with `RINGKV_NODE_NO_LEASES`.
+    pub leases: i32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A node became a member.
+pub const RINGKV_EVENT_JOINED: i32 = 1;
+/// A member is being dropped: its copies move elsewhere.
+pub const RINGKV_EVENT_LEAVING: i32 = 2;
+/// A member is not one any more.
+pub const RINGKV_EVENT_LEFT: i32 = 3;
+/// A member is back, or is heard again, or is not dropped after all.
+pub const RINGKV_EVENT_UP: i32 = 4;
+/// This node does not hear from a member. Told by nodes, not by clients.
+pub const RINGKV_EVENT_SUSPECT: i32 = 5;
+/// A member was declared dead; its place is kept for a while.
+pub const RINGKV_EVENT_DOWN: i32 = 6;
+/// A member has been dead for long: its copies are made elsewhere.
+pub const RINGKV_EVENT_AWAY: i32 = 7;
+/// So many partitions have another primary.
+pub const RINGKV_EVENT_PRIMARIES_MOVED: i32 = 8;
+/// So many partitions have fewer copies than wanted and possible.
+pub const RINGKV_EVENT_UNDER_REPLICATED: i32 = 9;
+/// Every partition has its copies again.
+pub const RINGKV_EVENT_RECOVERED: i32 = 10;
+/// The only copy of so many partitions is at a member that is dead: they wait for it.
+pub const RINGKV_EVENT_STALLED: i32 = 11;
+/// So many partitions have lost all their copies: their keys answer `RINGKV_DATA_LOST`.
+pub const RINGKV_EVENT_LOST: i32 = 12;
+/// So many lost partitions started again, empty.
+pub const RINGKV_EVENT_RESET: i32 = 13;
+/// Another member leads the coordinator. Told by nodes, not by clients.
+pub const RINGKV_EVENT_LEADER: i32 = 14;
+/// Other members vote in the coordinator.
+pub const RINGKV_EVENT_VOTERS: i32 = 15;
+/// A movement goes on: `done` of `total` copies of partitions.
+pub const RINGKV_EVENT_MOVING: i32 = 16;
+/// A movement is complete.
+pub const RINGKV_EVENT_SETTLED: i32 = 17;
+/// This program was too slow: so many events (`partitions`) were left out.
+pub const RINGKV_EVENT_LAGGED: i32 = 18;
+
+/// Something that happened to a ring. Start from `RINGKV_EVENT_INIT`. The texts are views: valid
+/// until the next call on the `ringkv_events_t`. New kinds may be added.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_event {
+    /// Set by `RINGKV_EVENT_INIT`: how much of the struct is written.
+    pub size: u32,
+    /// `RINGKV_EVENT_...`.
+    pub kind: i32,
+    /// When it was noticed, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The member that it is about; id 0 and empty texts if it is about none.
+    pub member: ringkv_node_ref,
+    /// How many partitions it is about.
+    pub partitions: u64,
+    /// Of a movement: copies of partitions that have moved.
+    pub done: u64,
+    /// Of a movement: copies that had to move since it began.
+    pub total: u64,
+    /// The event as a sentence for a person.
+    pub text: *const c_char,
+}
+
+/// Options of `ringkv_events_open`. Start from `RINGKV_EVENTS_OPTIONS_INIT`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ringkv_events_options {
+    /// Set by `RINGKV_EVENTS_OPTIONS_INIT`.
+    pub size: u32,
+    /// Must be 0.
+    pub flags: u32,
 }
 
 /// What one member would hold. Later versions may append fields.
@@ -453,19 +540,29 @@ macro_rules! options {
 
 options!(
     ringkv_node_options,
-    RINGKV_NODE_STANDBY | RINGKV_NODE_ROUTER | RINGKV_NODE_HAS_POSITION | RINGKV_NODE_ACCEPT_PUBLIC,
+    RINGKV_NODE_STANDBY
+        | RINGKV_NODE_ROUTER
+        | RINGKV_NODE_HAS_POSITION
+        | RINGKV_NODE_ACCEPT_PUBLIC
+        | RINGKV_NODE_NO_LEASES,
     |options| options.reserved
 );
 options!(ringkv_connect_options, 0, |options| options.reserved);
 options!(ringkv_read_options, 0, |_options| 0);
 options!(ringkv_write_options, RINGKV_WRITE_IF_ABSENT, |options| options.reserved);
+options!(ringkv_events_options, 0, |_options| 0);
 options!(ringkv_scan_options, RINGKV_SCAN_KEYS_ONLY, |options| options.reserved);
-options!(ringkv_change_options, RINGKV_CHANGE_NO_WAIT, |options| options.reserved);
+options!(
+    ringkv_change_options,
+    RINGKV_CHANGE_NO_WAIT | RINGKV_CHANGE_FORCE | RINGKV_CHANGE_ABORT,
+    |options| options.reserved
+);
 
 // The sum of the fields: no padding, whose bytes would be undefined.
 const _: () = assert!(size_of::<ringkv_node_options>() == 8 + 6 * 8 + 2 * 8 + 12 * 4);
 const _: () = assert!(size_of::<ringkv_connect_options>() == 4 * 4);
 const _: () = assert!(size_of::<ringkv_read_options>() == 4 * 4);
 const _: () = assert!(size_of::<ringkv_write_options>() == 4 * 4 + 8);
+const _: () = assert!(size_of::<ringkv_events_options>() == 2 * 4);
 const _: () = assert!(size_of::<ringkv_scan_options>() == 4 * 4 + 2 * 8);
 const _: () = assert!(size_of::<ringkv_change_options>() == 4 * 4 + 2 * 8);

@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use super::ask::{Alive, Asker, pause};
 use super::config::{ChangeOptions, OnProgress, Progress};
+use super::events::lacking;
 use super::info::{member_called, newest_map, newest_of, outcome};
+use super::report::Dropped;
 use super::source::Source;
-use crate::base::{ClusterId, Error, MemberId, Nanos, Result, Status};
+use crate::base::{ClusterId, Error, MemberId, Nanos, PartitionId, Result, Status};
 use crate::net::Address;
 use crate::net::sys::boottime;
-use crate::ring::{MemberState, RingMap};
+use crate::ring::{MemberState, Part, PartState, RingMap};
 use crate::wire::ClientMsg;
 
 /// How long a dropped node may take to notice it.
 const STAND_BY_TIME: Duration = Duration::from_secs(1);
+/// After so long everybody has heard of a change that was decided.
+const COMMAND_TIME: Duration = Duration::from_secs(2);
 /// Between two looks at the ring map.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long one look waits for a member that does not answer.
@@ -74,23 +78,93 @@ pub(super) fn drop_node(
     source: &Source,
     name_or_address: &str,
     options: ChangeOptions<'_>,
-) -> Result<()> {
+) -> Result<Dropped> {
     let mut watch = Watch::new(source, options.timeout)?;
     let mid = member_called(&watch.map, name_or_address)?;
     let before = Arc::clone(&watch.map);
     watch.leaving = Some(mid);
-    watch.command_drop(mid)?;
-    if !options.wait {
-        return Ok(());
-    }
-    let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
-    watch.wait_moved(options.on_progress, Some((mid, held)), |map| {
-        !map.members.contains_key(&mid)
+    let force = options.force;
+    let wanted = |id| ClientMsg::DropMember { id, mid, force };
+    // Forced, a second try may mean more than the first did: the member may be dead by now.
+    watch.command(wanted, |map| match map.members.get(&mid).map(|member| member.state) {
+        None => true,
+        Some(state) => state == MemberState::Leaving && !force,
     })?;
-    match before.members.get(&mid) {
-        Some(member) => watch.wait_standing_by(&member.addr),
-        None => Ok(()),
+    if options.wait {
+        let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
+        let (mut has_left, asked) = (false, boottime());
+        watch.wait_moved(options.on_progress, Some((mid, held)), |map| {
+            let state = map.members.get(&mid).map(|member| member.state);
+            // Called off at once, it may never be seen to leave.
+            has_left |=
+                state == Some(MemberState::Leaving) || boottime().since(asked) > COMMAND_TIME;
+            state.is_none() || (has_left && state != Some(MemberState::Leaving))
+        })?;
+        if watch.map.members.contains_key(&mid) {
+            let sentence = format!("{name_or_address} stays: the drop was called off");
+            return Err(Error::new(Status::Aborted, sentence));
+        }
+        if let Some(member) = before.members.get(&mid) {
+            watch.wait_standing_by(&member.addr)?;
+        }
+    } else if force {
+        watch.look()?;
     }
+    let is_lost = |part: &Part| part.state == PartState::Lost;
+    let rows = before.parts.iter().zip(&watch.map.parts);
+    let lost = rows.filter(|(was, is)| !is_lost(was) && is_lost(is)).count();
+    Ok(Dropped { partitions_lost: lost as u32 })
+}
+
+/// Takes back a drop that is under way.
+pub(super) fn abort_drop(source: &Source, name_or_address: &str, timeout: Duration) -> Result<()> {
+    let mut watch = Watch::new(source, timeout)?;
+    let mid = member_called(&watch.map, name_or_address)?;
+    let stays = |map: &RingMap| {
+        map.members.get(&mid).is_some_and(|member| member.state != MemberState::Leaving)
+    };
+    if stays(&watch.map) {
+        let sentence = format!("{name_or_address} is not being dropped");
+        return Err(Error::new(Status::Refused, sentence));
+    }
+    watch.command(|id| ClientMsg::KeepMember { id, mid }, stays)
+}
+
+/// Lets lost partitions start again, empty: that one, or all that are lost now. How many.
+pub(super) fn reset_lost(
+    source: &Source,
+    only: Option<PartitionId>,
+    timeout: Duration,
+) -> Result<u32> {
+    let mut watch = Watch::new(source, timeout)?;
+    let lost = lost_partitions(&watch.map);
+    let chosen: Vec<PartitionId> = match only {
+        Some(pid) if lost.contains(&pid) => vec![pid],
+        Some(pid) => {
+            let sentence = format!("partition {pid} is not lost; only a lost one can be reset");
+            return Err(Error::new(Status::Refused, sentence));
+        }
+        None => lost,
+    };
+    if chosen.is_empty() {
+        return Ok(0);
+    }
+    let before = Arc::clone(&watch.map);
+    let was_reset = |map: &RingMap, pid: &PartitionId| {
+        let resets = |map: &RingMap| map.part(*pid).map_or(0, |part| part.resets);
+        resets(map) > resets(&before)
+    };
+    let done = |map: &RingMap| chosen.iter().all(|pid| was_reset(map, pid));
+    watch.command(|id| ClientMsg::ResetLost { id, pids: chosen.clone() }, done)?;
+    watch.wait_until(None, done)?;
+    Ok(chosen.iter().filter(|pid| was_reset(&watch.map, pid)).count() as u32)
+}
+
+/// The partitions whose copies are all lost.
+pub(super) fn lost_partitions(map: &RingMap) -> Vec<PartitionId> {
+    let rows = map.parts.iter().enumerate();
+    let lost = rows.filter(|(_, part)| part.state == PartState::Lost);
+    lost.map(|(at, _)| PartitionId(at as u32)).collect()
 }
 
 /// Waits until nothing moves and every partition has the copies it should have.
@@ -122,43 +196,34 @@ impl<'s> Watch<'s> {
 
     /// Gets the map once more.
     fn look(&mut self) -> Result<()> {
-        let map = Arc::clone(&self.map);
-        let known = |mid: &MemberId| map.members.get(mid).filter(|m| !m.is_dead());
-        let mut others: Vec<MemberId> = map.members.keys().copied().collect();
-        others.retain(|mid| known(mid).is_some() && Some(*mid) != self.leaving);
-        if !others.is_empty() {
-            self.turn = (self.turn + 1) % others.len();
-            others.rotate_left(self.turn);
-        }
-        let coordinator = map.voters.first().filter(|mid| known(mid).is_some());
-        let asked = coordinator.into_iter().chain(others.iter().take(OTHERS_ASKED));
-        let mut addresses: Vec<&str> =
-            asked.filter_map(known).map(|member| member.addr.as_str()).collect();
-        dedup_unsorted(&mut addresses);
         let until = self.until.min(boottime() + PATIENCE);
-        self.map = newest_of(self.source, &mut self.asker, &map, &addresses, until)?;
+        let (leaving, turn) = (self.leaving, &mut self.turn);
+        self.map = look(self.source, &mut self.asker, &self.map, leaving, turn, until)?;
         Ok(())
     }
 
-    /// Tells the leader of the coordinator to drop a member: one of the voters leads, and each
-    /// knows only of itself whether it does.
-    fn command_drop(&mut self, mid: MemberId) -> Result<()> {
+    /// Tells the leader of the coordinator what is wanted: one of the voters leads, and each
+    /// knows only of itself whether it does. `is_done`: whether an earlier try has reached it.
+    fn command<'m>(
+        &mut self,
+        wanted: impl Fn(u64) -> ClientMsg<'m>,
+        is_done: impl Fn(&RingMap) -> bool,
+    ) -> Result<()> {
         let mut attempt = 0;
         loop {
             let map = Arc::clone(&self.map);
             let voter = map.voters.get(attempt % map.voters.len().max(1));
             attempt += 1;
             let tried = match voter.and_then(|mid| map.members.get(mid)) {
-                Some(member) => self.ask_drop(&member.addr, mid),
+                Some(member) => self.ask_leader(&member.addr, &wanted),
                 None => Err(Error::new(Status::Unavailable, "the ring has no coordinator now")),
             };
             match tried {
                 Err(error) if error.status().is_retryable() && boottime() < self.until => {
                     self.pause()?;
                     self.look()?;
-                    let state = self.map.members.get(&mid).map(|member| member.state);
-                    if state.is_none_or(|state| state == MemberState::Leaving) {
-                        return Ok(()); // An earlier try has reached it.
+                    if is_done(&self.map) {
+                        return Ok(());
                     }
                 }
                 result => return result,
@@ -166,9 +231,13 @@ impl<'s> Watch<'s> {
         }
     }
 
-    fn ask_drop(&mut self, address: &str, mid: MemberId) -> Result<()> {
-        let until = self.until.min(boottime() + 10 * PATIENCE);
-        let wanted = |id| ClientMsg::DropMember { id, mid };
+    fn ask_leader<'m>(
+        &mut self,
+        address: &str,
+        wanted: impl Fn(u64) -> ClientMsg<'m>,
+    ) -> Result<()> {
+        // A leader without a majority keeps the answer for as long as it leads, about a second.
+        let until = self.until.min(boottime() + 4 * PATIENCE);
         let source = self.source;
         let answer = self.asker.ask(address, wanted, until, &|| source.check_open())?;
         outcome(&answer, address)
@@ -180,7 +249,7 @@ impl<'s> Watch<'s> {
         &mut self,
         on_progress: Option<&'p mut OnProgress<'p>>,
         emptied: Option<(MemberId, u64)>,
-        is_done: impl Fn(&RingMap) -> bool,
+        is_done: impl FnMut(&RingMap) -> bool,
     ) -> Result<()> {
         let mut on_progress = on_progress;
         let mut total = emptied.map_or(0, |(_, held)| held);
@@ -199,7 +268,7 @@ impl<'s> Watch<'s> {
     fn wait_until(
         &mut self,
         mut tell: Option<&mut dyn FnMut(&RingMap) -> bool>,
-        is_done: impl Fn(&RingMap) -> bool,
+        mut is_done: impl FnMut(&RingMap) -> bool,
     ) -> Result<()> {
         loop {
             if !tell.as_mut().is_none_or(|tell| tell(&self.map)) {
@@ -241,12 +310,29 @@ impl<'s> Watch<'s> {
     }
 }
 
-/// Copies that the goals want and that are not there yet.
-fn lacking(map: &RingMap) -> u64 {
-    let lacking = |part: &crate::ring::Part| {
-        part.goal.iter().filter(|mid| !part.isr.contains(*mid)).count() as u64
-    };
-    map.parts.iter().map(lacking).sum()
+/// The newest of `map` and those of the coordinator and a few others, who take turns. `leaving`
+/// may stop to know the ring.
+pub(super) fn look(
+    source: &Source,
+    asker: &mut Asker,
+    map: &Arc<RingMap>,
+    leaving: Option<MemberId>,
+    turn: &mut usize,
+    until: Nanos,
+) -> Result<Arc<RingMap>> {
+    let known = |mid: &MemberId| map.members.get(mid).filter(|m| !m.is_dead());
+    let mut others: Vec<MemberId> = map.members.keys().copied().collect();
+    others.retain(|mid| known(mid).is_some() && Some(*mid) != leaving);
+    if !others.is_empty() {
+        *turn = (*turn + 1) % others.len();
+        others.rotate_left(*turn);
+    }
+    let coordinator = map.voters.first().filter(|mid| known(mid).is_some());
+    let asked = coordinator.into_iter().chain(others.iter().take(OTHERS_ASKED));
+    let mut addresses: Vec<&str> =
+        asked.filter_map(known).map(|member| member.addr.as_str()).collect();
+    dedup_unsorted(&mut addresses);
+    newest_of(source, asker, map, &addresses, until)
 }
 
 fn dedup_unsorted(addresses: &mut Vec<&str>) {

@@ -131,7 +131,8 @@ pub struct ScanOptions {
 }
 
 /// What `add_node` and `drop_node` call while they wait. Returning false stops the waiting (the
-/// movement goes on in the ring) with `Status::Aborted`.
+/// movement goes on in the ring) with `Status::Aborted`; to take back a drop there is
+/// [`abort_drop`](super::Ring::abort_drop).
 pub type OnProgress<'a> = dyn FnMut(&Progress) -> bool + 'a;
 
 /// Options of `add_node` and `drop_node`.
@@ -140,13 +141,21 @@ pub struct ChangeOptions<'a> {
     pub timeout: Duration,
     /// Return only when everything has moved; otherwise as soon as the ring has agreed to it.
     pub wait: bool,
+    /// `drop_node` only: also where fewer copies remain than `min_insync`; and a member that is
+    /// dead is forgotten at once, with the keys that it had the only copy of.
+    pub force: bool,
     /// Called about every 50 ms while waiting, on the calling thread.
     pub on_progress: Option<&'a mut OnProgress<'a>>,
 }
 
 impl Default for ChangeOptions<'_> {
     fn default() -> Self {
-        Self { timeout: Duration::from_millis(CHANGE_TIMEOUT_MS), wait: true, on_progress: None }
+        Self {
+            timeout: Duration::from_millis(CHANGE_TIMEOUT_MS),
+            wait: true,
+            force: false,
+            on_progress: None,
+        }
     }
 }
 

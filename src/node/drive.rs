@@ -354,7 +354,10 @@ pub(super) fn refusal(reply: &Reply<'_>) -> Option<Error> {
             Status::NotEnoughReplicas,
             format!("the key has {have} in-sync copies and a write needs {need}; not executed"),
         ),
-        Reply::DataLost { .. } => Status::DataLost.into(),
+        Reply::DataLost { .. } => Error::new(
+            Status::DataLost,
+            "every copy of the key's partition is lost; `ringkv reset` lets it start again, empty",
+        ),
         Reply::ValueTooLarge { limit } => Error::new(
             Status::ValueTooLarge,
             format!("the value is longer than the ring's limit of {limit} bytes"),

@@ -13,16 +13,17 @@ use super::config::{
 use super::drive::refusal;
 use super::local::Node;
 use super::remote::Client;
-use super::report::{Health, Location, RingInfo};
+use super::report::{Dropped, Health, Location, RingInfo};
 use super::source::Source;
-use super::{change, info};
+use super::{change, health, info};
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::base::{Error, Result, Status};
+use crate::base::{Error, PartitionId, Result, Status};
 use crate::ring::plan::Plan;
 use crate::ring::{Hasher, RingMap};
 use crate::wire::{Op, Reply};
 
 pub use super::scan::Scan;
+pub use super::subscribe::Events;
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
@@ -201,9 +202,32 @@ impl Ring {
     }
 
     /// Drops the member of that name or address: moves its copies elsewhere, then lets it go (it
-    /// stays as an empty standby).
-    pub fn drop_node(&self, name_or_address: &str, options: ChangeOptions<'_>) -> Result<()> {
+    /// stays as an empty standby). Refused, unless forced, if fewer living nodes than `min_insync`
+    /// would remain; the sentence says what would be needed.
+    pub fn drop_node(&self, name_or_address: &str, options: ChangeOptions<'_>) -> Result<Dropped> {
         change::drop_node(self.source(), name_or_address, options)
+    }
+
+    /// Takes back a drop that is under way: the member stays, and what has moved moves back.
+    pub fn abort_drop(&self, name_or_address: &str, timeout: Duration) -> Result<()> {
+        change::abort_drop(self.source(), name_or_address, timeout)
+    }
+
+    /// Lets every partition whose copies are all lost start again, empty; how many. Until then
+    /// their keys answer `DataLost`. What they held is gone for good, so somebody has to decide
+    /// it: the ring never does that by itself.
+    pub fn reset_lost(&self, timeout: Duration) -> Result<u32> {
+        change::reset_lost(self.source(), None, timeout)
+    }
+
+    /// The same for one partition.
+    pub fn reset_partition(&self, partition: PartitionId, timeout: Duration) -> Result<()> {
+        change::reset_lost(self.source(), Some(partition), timeout).map(|_| ())
+    }
+
+    /// The partitions whose copies are all lost, by the newest map that any member has.
+    pub fn lost_partitions(&self) -> Result<Vec<PartitionId>> {
+        info::lost_partitions(self.source())
     }
 
     /// The members, what each holds, and what is moving.
@@ -219,7 +243,14 @@ impl Ring {
 
     /// Whether every partition can take a write now, and if not why.
     pub fn health(&self) -> Result<Health> {
-        info::health(self.source())
+        health::health(self.source())
+    }
+
+    /// What happens to the ring from now on: members that come, go and die, partitions that move,
+    /// are lost or recover. A node tells at once what it hears; a client looks five times a
+    /// second.
+    pub fn events(&self) -> Result<Events> {
+        Events::open(self.source())
     }
 
     /// Waits until nothing moves and every partition has the copies it should have.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::ask::{Answer, Asker, unexpected};
 use super::config::{Lookup, Progress, ReadOptions};
 use super::drive::{Event, Transport, drive, refusal};
-use super::report::{Health, Location, MemberInfo, NodeRef, RingInfo};
+use super::report::{Location, MemberInfo, NodeRef, RingInfo};
 use super::source::{Source, next_rng};
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
 use crate::net::sys::boottime;
 use crate::proto::router::{Stamp, primary_of};
 use crate::ring::plan::{Change, PartitionSize, Plan, plan};
-use crate::ring::{Hasher, MemberState, PartState, RingMap};
+use crate::ring::{Hasher, PartState, RingMap};
 use crate::wire::client::NodeStats;
 use crate::wire::{ClientMsg, Op, Reply, ServerMsg};
 
@@ -82,6 +82,13 @@ pub(super) fn newest_of(
     }
     source.offer(&newest);
     Ok(newest)
+}
+
+/// The partitions whose copies are all lost.
+pub(super) fn lost_partitions(source: &Source) -> Result<Vec<PartitionId>> {
+    let until = source.deadline(None).min(boottime() + PATIENCE);
+    let map = newest_map(source, &mut Asker::new(), &source.map()?, until)?;
+    Ok(super::change::lost_partitions(&map))
 }
 
 /// The members, what each holds, and what is moving.
@@ -157,7 +164,7 @@ impl Survey {
         mid: MemberId,
         stats: &'s NodeStats,
     ) -> impl Iterator<Item = (usize, PartitionSize)> + 's {
-        let own = move |(pid, keys, bytes): &(crate::base::PartitionId, u64, u64)| {
+        let own = move |(pid, keys, bytes): &(PartitionId, u64, u64)| {
             let part = self.map.part(*pid).filter(|part| part.primary == mid);
             part.map(|_| (pid.0 as usize, PartitionSize { keys: *keys, bytes: *bytes }))
         };
@@ -174,7 +181,7 @@ impl Survey {
         sizes
     }
 
-    fn is_reachable(&self, mid: MemberId) -> bool {
+    pub(super) fn is_reachable(&self, mid: MemberId) -> bool {
         self.stats.get(&mid).is_some_and(Option::is_some)
     }
 }
@@ -190,12 +197,12 @@ pub(super) fn node_ref(map: &RingMap, mid: MemberId) -> NodeRef {
 }
 
 /// Copies that each partition should and could have now.
-fn copies_due(map: &RingMap) -> usize {
+pub(super) fn copies_due(map: &RingMap) -> usize {
     let targets = map.members.values().filter(|member| member.is_target()).count();
     usize::from(map.params.copies).min(targets)
 }
 
-fn under_replicated(map: &RingMap) -> u32 {
+pub(super) fn under_replicated(map: &RingMap) -> u32 {
     let due = copies_due(map);
     map.parts.iter().filter(|part| part.isr.len() < due).count() as u32
 }
@@ -205,54 +212,6 @@ fn progress(map: &RingMap) -> Progress {
     let wanted = map.parts.iter().map(|part| part.goal.len() as u64).sum();
     let there = map.parts.iter().map(|p| p.goal.iter().filter(|m| p.isr.contains(*m)).count());
     Progress { copies_done: there.sum::<usize>() as u64, copies_total: wanted }
-}
-
-/// Whether every partition can take a write now, and if not why.
-pub(super) fn health(source: &Source) -> Result<Health> {
-    let survey = survey(source)?;
-    let map = &survey.map;
-    let served = |part: &&crate::ring::Part| {
-        part.state == PartState::Ok
-            && part.isr.len() >= usize::from(map.required)
-            && part.isr.iter().all(|mid| survey.is_reachable(mid))
-    };
-    let unwritable = (map.parts.len() - map.parts.iter().filter(served).count()) as u32;
-    let lacking = under_replicated(map);
-    let mut reasons = Vec::new();
-    for (mid, member) in &map.members {
-        let (name, addr) = (&member.name, &member.addr);
-        match member.state {
-            MemberState::Down | MemberState::Away => {
-                reasons.push(format!("{name} at {addr} is down"))
-            }
-            _ if !survey.is_reachable(*mid) => {
-                reasons.push(format!("{name} at {addr} does not answer"));
-            }
-            MemberState::Leaving => reasons.push(format!("{name} is leaving the ring")),
-            MemberState::Up => {}
-        }
-    }
-    let count = |state| map.parts.iter().filter(|part| part.state == state).count();
-    let (lost, stalled) = (count(PartState::Lost), count(PartState::Stalled));
-    if lost > 0 {
-        reasons.push(format!("{lost} partitions have lost all their copies"));
-    }
-    if stalled > 0 {
-        reasons.push(format!("{stalled} partitions wait for their last holder to come back"));
-    }
-    if unwritable > 0 {
-        reasons.push(format!("{unwritable} of {} partitions take no write", map.parts.len()));
-    }
-    if lacking > 0 {
-        reasons.push(format!("{lacking} partitions have fewer copies than they should have"));
-    }
-    let (due, wanted) = (copies_due(map), usize::from(map.params.copies));
-    if due < wanted {
-        reasons.push(format!(
-            "the ring has nodes for {due} of the {wanted} copies of each key; add nodes"
-        ));
-    }
-    Ok(Health { ok: unwritable == 0 && lacking == 0, unwritable, reasons })
 }
 
 /// Where `key` lives, and the nodes asked on the way there.

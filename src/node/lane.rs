@@ -21,7 +21,7 @@ use crate::net::blocking::{LaneEvent, Lanes, connect, flush_all};
 use crate::net::sys::boottime;
 use crate::net::{Address, CloseReason, ConnectionOptions, FRAME_HEADER_BYTES, Link};
 use crate::proto::router::{Stamp, partition_of, primary_of};
-use crate::ring::{MemberState, RingMap};
+use crate::ring::RingMap;
 use crate::wire::codec::Decoded;
 use crate::wire::{ClientMsg, Hello, Op, Request, Role, ServerMsg};
 
@@ -209,11 +209,17 @@ impl<'c> Session<'c> {
     fn target(&self, op: &Op<'_>, hint: Option<MemberId>) -> Option<MemberId> {
         // The place in a scan means something only to the replica that the scan thinks it is
         // talking to: the primary of the map.
+        // The primary of what is lost is forgotten: anybody else knows that it is lost.
+        let primary = || {
+            let primary = primary_of(&self.map, op)?;
+            let is_member = self.map.members.contains_key(&primary);
+            Some(if is_member { primary } else { self.client.contact_in(&self.map) })
+        };
         if let Op::Scan { .. } = op {
-            return primary_of(&self.map, op);
+            return primary();
         }
         hint.or_else(|| match self.lookup {
-            Lookup::Direct => primary_of(&self.map, op),
+            Lookup::Direct => primary(),
             Lookup::Iterative | Lookup::Recursive | Lookup::Local => {
                 Some(self.client.contact_in(&self.map))
             }
@@ -242,7 +248,7 @@ impl<'c> Session<'c> {
         self.refresh(self.until);
         let map = Arc::clone(&self.map);
         for peer in &self.lane().peers {
-            let alive = map.members.get(&peer.mid).is_some_and(|m| m.state != MemberState::Down);
+            let alive = map.members.get(&peer.mid).is_some_and(|m| !m.is_dead());
             if let (false, Some(link)) = (alive, &peer.link) {
                 link.close(CloseReason::Local("the ring has declared it dead".into()));
             }

@@ -14,6 +14,7 @@ use super::config::{Lookup, NodeConfig, Start};
 use super::control::Control;
 use super::drive::{Event, Sessions, Transport};
 use super::shared::{Membership, Shared, WorkerHandle};
+use super::subscribe::Hub;
 use super::turn::{LOCAL, Turn};
 use super::worker::Worker;
 use crate::base::limits::{COMMANDS_MAX, CONNECTIONS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
@@ -140,6 +141,11 @@ impl Node {
     /// What others can connect to.
     pub(super) fn address(&self) -> String {
         self.0.shared.address.clone()
+    }
+
+    /// Where the node's events come from.
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.shared.hub
     }
 
     pub(super) fn timeout(&self) -> Duration {

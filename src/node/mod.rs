@@ -6,6 +6,8 @@ mod change;
 pub mod config;
 mod control;
 mod drive;
+pub mod events;
+mod health;
 mod info;
 mod lane;
 mod local;
@@ -13,6 +15,7 @@ mod remote;
 mod scan;
 mod shared;
 mod source;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -26,6 +29,7 @@ pub use config::{
     ChangeOptions, ClientConfig, Lookup, NodeConfig, OnProgress, Progress, ReadOptions,
     ScanOptions, Start, WriteOptions,
 };
-pub use handle::{Pair, Ring, Scan};
+pub use events::{Event, EventKind};
+pub use handle::{Events, Pair, Ring, Scan};
 pub use interrupt::with_interrupt;
-pub use report::{Health, Location, MemberInfo, NodeRef, RingInfo};
+pub use report::{Dropped, Health, Location, MemberInfo, NodeRef, RingInfo};

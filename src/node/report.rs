@@ -93,6 +93,13 @@ impl RingInfo {
     }
 }
 
+/// What dropping a member meant beside its going.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Partitions that lost their last copy with it: only by force.
+    pub partitions_lost: u32,
+}
+
 /// Where a key lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {

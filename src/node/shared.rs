@@ -15,6 +15,7 @@ use super::calls::Calls;
 use super::config::NodeConfig;
 use super::control::ControlInput;
 use super::drive::Sessions;
+use super::subscribe::Hub;
 use super::worker::WorkerInput;
 use crate::base::limits::BACKLOG_BYTES_MAX;
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
@@ -191,6 +192,9 @@ pub(super) struct Shared {
     pub(super) sessions: Sessions,
     pub(super) workers: OnceLock<Vec<WorkerHandle>>,
     control: OnceLock<(Sender<ControlInput>, Waker)>,
+    /// Who leads the coordinator, as far as the control thread knows; 0 if nobody.
+    leader: AtomicU64,
+    pub(super) hub: Hub,
     memory_bytes: AtomicI64,
     backlog_bytes: AtomicI64,
     /// For each worker, whether one of its replicas wants `flush` soon.
@@ -212,6 +216,8 @@ impl Shared {
             sessions: Sessions::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
+            leader: AtomicU64::new(0),
+            hub: Hub::default(),
             memory_bytes: AtomicI64::new(0),
             backlog_bytes: AtomicI64::new(0),
             streaming,
@@ -231,6 +237,16 @@ impl Shared {
 
     pub(super) fn set_membership(&self, membership: Option<Arc<Membership>>) {
         *self.membership.write() = membership;
+    }
+
+    /// Who leads the coordinator, as far as this node knows; zero if nobody.
+    pub(super) fn leader(&self) -> MemberId {
+        MemberId(self.leader.load(Ordering::Relaxed))
+    }
+
+    /// Notes who leads; the one who did so far.
+    pub(super) fn set_leader(&self, leader: MemberId) -> MemberId {
+        MemberId(self.leader.swap(leader.0, Ordering::Relaxed))
     }
 
     /// Leaves something for the control thread. False if its queue is full.

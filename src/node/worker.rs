@@ -193,9 +193,17 @@ impl Worker {
                 let seeds = seeds.into_iter().map(str::to_owned).collect();
                 self.ask_control(link, id, ControlInput::Invite { reply, cluster, seeds });
             }
-            ClientMsg::DropMember { id, mid } => {
+            ClientMsg::DropMember { id, mid, force } => {
                 let reply = AdminReply { link: Arc::clone(link), id };
-                self.ask_control(link, id, ControlInput::Drop { reply, mid });
+                self.ask_control(link, id, ControlInput::Drop { reply, mid, force });
+            }
+            ClientMsg::KeepMember { id, mid } => {
+                let reply = AdminReply { link: Arc::clone(link), id };
+                self.ask_control(link, id, ControlInput::Keep { reply, mid });
+            }
+            ClientMsg::ResetLost { id, pids } => {
+                let reply = AdminReply { link: Arc::clone(link), id };
+                self.ask_control(link, id, ControlInput::ResetLost { reply, pids });
             }
         }
         Flow::Continue
@@ -241,6 +249,7 @@ impl Worker {
                 stats.partitions.push((pid, counts.keys, counts.bytes));
             }
         }
+        stats.leader = self.shared.leader();
         stats
     }
 

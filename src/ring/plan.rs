@@ -169,11 +169,12 @@ fn changed(map: &RingMap, change: &Change) -> RingMap {
             };
             map.members.insert(map.next_mid, member);
         }
-        Change::Drop(mid) => {
-            if let Some(member) = map.members.get_mut(mid) {
-                member.state = MemberState::Leaving;
-            }
-        }
+        Change::Drop(mid) => match map.members.get_mut(mid) {
+            // It has left in all but name: it is not among those before, so not among those after.
+            Some(member) if member.is_dead() => drop(map.members.remove(mid)),
+            Some(member) => member.state = MemberState::Leaving,
+            None => {}
+        },
         Change::None => {}
     }
     map
@@ -304,6 +305,23 @@ mod tests {
         assert_eq!(plan.bytes, 512_000);
         let unknown = super::plan(&map, &STATS, &Change::Drop(MemberId(99)));
         assert_eq!(unknown.partitions_moved, 0);
+    }
+
+    #[test]
+    fn a_drop_of_the_dead_makes_its_copies_anew_elsewhere() {
+        let mut map = ring(6);
+        map.members.get_mut(&MemberId(2)).expect("a member").state = MemberState::Down;
+        let held = map.parts.iter().filter(|part| part.isr.contains(MemberId(2))).count();
+        for part in &mut map.parts {
+            part.isr.remove(MemberId(2));
+            part.primary = part.isr.first().expect("two others have it");
+        }
+        let plan = plan(&map, &STATS, &Change::Drop(MemberId(2)));
+        let names = |shares: &[Share]| shares.iter().map(|s| s.mid.0).collect::<Vec<_>>();
+        assert_eq!(names(&plan.shares_before), [1, 3, 4, 5, 6]);
+        assert_eq!(names(&plan.shares_after), [1, 3, 4, 5, 6]);
+        assert_eq!((plan.partitions_moved, plan.bytes), (held, held as u64 * 1000));
+        assert!(max_over_mean(&plan.shares_after) < 1.01);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct NodeStats {
     pub keys_moved_in: u64,
     /// Bytes of keys and values received in movements since it started.
     pub bytes_moved_in: u64,
+    /// Who leads the coordinator, as far as it knows; zero if nobody does.
+    pub leader: MemberId,
     /// Keys and bytes of each partition it is primary of and that is not empty.
     pub partitions: Vec<(PartitionId, u64, u64)>,
 }
@@ -61,6 +63,22 @@ pub enum ClientMsg<'a> {
         id: u64,
         /// Whom.
         mid: MemberId,
+        /// Also where copies get fewer than they should be; one that is dead is forgotten at once.
+        force: bool,
+    },
+    /// To the coordinator: a member that is being dropped stays after all.
+    KeepMember {
+        /// Chosen by the client.
+        id: u64,
+        /// Whom.
+        mid: MemberId,
+    },
+    /// To the coordinator: these lost partitions start again, empty.
+    ResetLost {
+        /// Chosen by the client.
+        id: u64,
+        /// Which; those of them that are not lost stay as they are.
+        pids: Vec<PartitionId>,
     },
 }
 
@@ -88,7 +106,7 @@ pub enum ServerMsg<'a> {
         /// What the node holds.
         stats: NodeStats,
     },
-    /// Answer to `Invite` and `DropMember`.
+    /// Answer to `Invite`, `DropMember`, `KeepMember` and `ResetLost`.
     Outcome {
         /// The request's id.
         id: u64,
@@ -107,6 +125,8 @@ const MAP_WANTED: u8 = 0x11;
 const STATS_WANTED: u8 = 0x12;
 const INVITE: u8 = 0x13;
 const DROP_MEMBER: u8 = 0x14;
+const KEEP_MEMBER: u8 = 0x15;
+const RESET_LOST: u8 = 0x16;
 const REPLY: u8 = 0x18;
 const MAP: u8 = 0x19;
 const STATS: u8 = 0x1A;
@@ -138,10 +158,22 @@ impl<'a> ClientMsg<'a> {
                 out.put_count(seeds.len());
                 seeds.iter().for_each(|seed| out.put_text(seed));
             }
-            ClientMsg::DropMember { id, mid } => {
+            ClientMsg::DropMember { id, mid, force } => {
                 out.put_u8(DROP_MEMBER);
                 out.put_u64(*id);
                 out.put_u64(mid.0);
+                out.put_u8(u8::from(*force));
+            }
+            ClientMsg::KeepMember { id, mid } => {
+                out.put_u8(KEEP_MEMBER);
+                out.put_u64(*id);
+                out.put_u64(mid.0);
+            }
+            ClientMsg::ResetLost { id, pids } => {
+                out.put_u8(RESET_LOST);
+                out.put_u64(*id);
+                out.put_count(pids.len());
+                pids.iter().for_each(|pid| out.put_u32(pid.0));
             }
         }
     }
@@ -163,7 +195,20 @@ impl<'a> ClientMsg<'a> {
                 }
                 ClientMsg::Invite { id, cluster, seeds }
             }
-            DROP_MEMBER => ClientMsg::DropMember { id: r.u64("id")?, mid: MemberId(r.u64("mid")?) },
+            DROP_MEMBER => {
+                let (id, mid) = (r.u64("id")?, MemberId(r.u64("mid")?));
+                ClientMsg::DropMember { id, mid, force: r.bool("force")? }
+            }
+            KEEP_MEMBER => ClientMsg::KeepMember { id: r.u64("id")?, mid: MemberId(r.u64("mid")?) },
+            RESET_LOST => {
+                let id = r.u64("id")?;
+                let count = r.bounded_count(4, PARTITIONS_MAX as usize, "partitions")?;
+                let mut pids = Vec::with_capacity(count);
+                for _ in 0..count {
+                    pids.push(PartitionId(r.u32("pid")?));
+                }
+                ClientMsg::ResetLost { id, pids }
+            }
             _ => return Err(DecodeError("client message type")),
         };
         r.finish()?;
@@ -202,6 +247,7 @@ impl<'a> ServerMsg<'a> {
                 out.put_u64(stats.memory_bytes);
                 out.put_u64(stats.keys_moved_in);
                 out.put_u64(stats.bytes_moved_in);
+                out.put_u64(stats.leader.0);
                 out.put_count(stats.partitions.len());
                 for (pid, keys, bytes) in &stats.partitions {
                     out.put_u32(pid.0);
@@ -253,6 +299,7 @@ fn decode_stats(r: &mut Reader<'_>) -> Decoded<NodeStats> {
         memory_bytes: r.u64("memory")?,
         keys_moved_in: r.u64("keys moved in")?,
         bytes_moved_in: r.u64("bytes moved in")?,
+        leader: MemberId(r.u64("leader")?),
         partitions: Vec::new(),
     };
     let count = r.bounded_count(20, PARTITIONS_MAX as usize, "partitions")?;

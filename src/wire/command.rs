@@ -37,6 +37,11 @@ pub enum Command {
         /// Whom.
         mid: MemberId,
     },
+    /// A member that is being dropped stays after all.
+    Stay {
+        /// Whom.
+        mid: MemberId,
+    },
     /// A member is taken for dead.
     Down {
         /// Whom.
@@ -191,6 +196,7 @@ impl Command {
             }
             Command::Up { mid } => one(14, *mid, out),
             Command::Away { mid } => one(15, *mid, out),
+            Command::Stay { mid } => one(16, *mid, out),
         }
     }
 
@@ -226,6 +232,7 @@ impl Command {
             13 => Command::SetVoters { voters: decode_voters(r)? },
             14 => Command::Up { mid: MemberId(r.u64("mid")?) },
             15 => Command::Away { mid: MemberId(r.u64("mid")?) },
+            16 => Command::Stay { mid: MemberId(r.u64("mid")?) },
             _ => return Err(DecodeError("command")),
         })
     }

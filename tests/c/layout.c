@@ -107,7 +107,7 @@ SAME(offsetof(ringkv_member, memory_bytes), 104);
 SAME(offsetof(ringkv_member, keys_moved_in), 112);
 SAME(offsetof(ringkv_member, bytes_moved_in), 120);
 
-SAME(sizeof(ringkv_info), 104);
+SAME(sizeof(ringkv_info), 112);
 SAME(offsetof(ringkv_info, ring_id), 0);
 SAME(offsetof(ringkv_info, version), 8);
 SAME(offsetof(ringkv_info, partitions), 16);
@@ -125,6 +125,22 @@ SAME(offsetof(ringkv_info, lost), 68);
 SAME(offsetof(ringkv_info, moving), 72);
 SAME(offsetof(ringkv_info, members_count), 88);
 SAME(offsetof(ringkv_info, members), 96);
+SAME(offsetof(ringkv_info, leases), 104);
+SAME(offsetof(ringkv_info, reserved), 108);
+
+SAME(sizeof(ringkv_event), 72);
+SAME(offsetof(ringkv_event, size), 0);
+SAME(offsetof(ringkv_event, kind), 4);
+SAME(offsetof(ringkv_event, time_ms), 8);
+SAME(offsetof(ringkv_event, member), 16);
+SAME(offsetof(ringkv_event, partitions), 40);
+SAME(offsetof(ringkv_event, done), 48);
+SAME(offsetof(ringkv_event, total), 56);
+SAME(offsetof(ringkv_event, text), 64);
+
+SAME(sizeof(ringkv_events_options), 8);
+SAME(offsetof(ringkv_events_options, size), 0);
+SAME(offsetof(ringkv_events_options, flags), 4);
 
 SAME(sizeof(ringkv_share), 40);
 SAME(offsetof(ringkv_share, id), 0);

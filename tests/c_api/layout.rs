@@ -70,7 +70,10 @@ fn structs() -> Vec<Struct> {
         ringkv_info {
             ring_id, version, partitions, hash, hash_seed, placement, copies, min_insync, required,
             value_bytes_max, keys, bytes, under_replicated, lost, moving, members_count, members,
+            leases, reserved,
         }
+        ringkv_event { size, kind, time_ms, member, partitions, done, total, text }
+        ringkv_events_options { size, flags }
         ringkv_share { id, name, share, weight, primaries, copies, reserved }
         ringkv_plan {
             copies_moved, primaries_moved, keys, bytes, ideal_bytes, before_count, before,

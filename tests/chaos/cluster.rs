@@ -182,7 +182,7 @@ impl Cluster {
     /// Drops a member, from a thread of its own.
     pub fn drop_member(&self, node: usize) -> std::thread::JoinHandle<ringkv::Result<()>> {
         let (admin, name) = (self.admin.clone(), name(node));
-        std::thread::spawn(move || admin.drop_node(&name, patient()))
+        std::thread::spawn(move || admin.drop_node(&name, patient()).map(|_| ()))
     }
 
     /// The nodes that hold the key, the primary first.

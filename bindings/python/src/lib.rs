@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod call;
+mod events;
 mod logs;
 mod options;
 mod process;
@@ -26,6 +27,8 @@ mod scan;
 mod _ringkv {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::events::Events;
     #[pymodule_export]
     use crate::logs::{close_log, fetch_log, open_log};
     #[pymodule_export]

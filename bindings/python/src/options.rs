@@ -39,6 +39,7 @@ pub(crate) fn node_config(options: &Bound<'_, PyDict>) -> PyResult<NodeConfig> {
             "copies" => config.params.copies = argument(&name, v)?,
             "min_insync" => config.params.min_insync = argument(&name, v)?,
             "value_bytes_max" => config.params.value_bytes_max = argument(&name, v)?,
+            "leases" => config.params.leases = argument(&name, v)?,
             "workers" => config.workers = argument(&name, v)?,
             "memory_bytes_max" => config.memory_bytes_max = argument(&name, v)?,
             "accept_public" => config.accept_public = argument(&name, v)?,

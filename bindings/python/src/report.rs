@@ -38,6 +38,7 @@ pub(crate) struct RingParams {
     copies: u8,
     min_insync: u8,
     value_bytes_max: u32,
+    leases: bool,
 }
 
 impl From<Params> for RingParams {
@@ -57,6 +58,7 @@ impl From<Params> for RingParams {
             copies: params.copies,
             min_insync: params.min_insync,
             value_bytes_max: params.value_bytes_max,
+            leases: params.leases,
         }
     }
 }
@@ -218,6 +220,31 @@ impl From<ringkv::ring::Plan> for Plan {
             ideal_bytes: plan.ideal_bytes,
             shares_before: plan.shares_before.into_iter().map(Into::into).collect(),
             shares_after: plan.shares_after.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+#[derive(IntoPyObject)]
+pub(crate) struct Event {
+    kind: &'static str,
+    time_ms: u64,
+    member: Option<NodeRef>,
+    partitions: u64,
+    done: u64,
+    total: u64,
+    text: String,
+}
+
+impl From<ringkv::Event> for Event {
+    fn from(event: ringkv::Event) -> Self {
+        Self {
+            kind: event.kind.name(),
+            time_ms: event.time_ms,
+            partitions: event.partitions,
+            done: event.done,
+            total: event.total,
+            text: event.text(),
+            member: event.member.map(Into::into),
         }
     }
 }

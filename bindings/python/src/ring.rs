@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use ringkv::{ChangeOptions, ClientConfig, Progress, ReadOptions, ScanOptions, Status};
 
 use crate::call::{blocking, exception, raise_from_callback};
+use crate::events::Events;
 use crate::options;
 use crate::process::OfProcess;
 use crate::report;
@@ -110,6 +111,37 @@ impl Ring {
         blocking(py, || ring.delete(key, &options))
     }
 
+    /// Stores `value` if `key` has the expected one (None: if it is absent); whether it did.
+    #[pyo3(signature = (key, expected, value, timeout=None, ttl=None))]
+    fn cas(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: &[u8],
+        timeout: Option<Bound<'_, PyAny>>,
+        ttl: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let options = options::write(timeout.as_ref(), ttl.as_ref(), false)?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.cas(key, expected, value, &options))
+    }
+
+    /// Adds to the number under `key`; the sum.
+    #[pyo3(signature = (key, delta=1, timeout=None, ttl=None))]
+    fn incr(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        delta: i64,
+        timeout: Option<Bound<'_, PyAny>>,
+        ttl: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<i64> {
+        let options = options::write(timeout.as_ref(), ttl.as_ref(), false)?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.incr(key, delta, &options))
+    }
+
     /// The values of `keys` (None for a missing one), and what failed.
     #[pyo3(signature = (keys, timeout=None, lookup=None))]
     fn get_many<'py>(
@@ -195,13 +227,15 @@ impl Ring {
         let ring = self.0.value(py)?;
         blocking(py, || {
             let mut report = |now: &Progress| call_progress(progress.as_ref(), now);
-            let options = ChangeOptions { timeout, wait, on_progress: Some(&mut report) };
+            let on_progress = Some(&mut report as &mut ringkv::OnProgress<'_>);
+            let options = ChangeOptions { timeout, wait, on_progress, ..Default::default() };
             ring.add_node(address, options)
         })
     }
 
-    /// Drops the member of that name or address; the rest as with `add_node`.
-    #[pyo3(signature = (name_or_address, wait=true, timeout=None, progress=None))]
+    /// Drops the member of that name or address; the rest as with `add_node`. Returns how many
+    /// partitions lost their last copy.
+    #[pyo3(signature = (name_or_address, wait=true, timeout=None, progress=None, force=false))]
     fn drop_node(
         &self,
         py: Python<'_>,
@@ -209,14 +243,42 @@ impl Ring {
         wait: bool,
         timeout: Option<Bound<'_, PyAny>>,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
+        force: bool,
+    ) -> PyResult<u32> {
         let timeout = options::change_timeout(timeout.as_ref())?;
         let ring = self.0.value(py)?;
         blocking(py, || {
             let mut report = |now: &Progress| call_progress(progress.as_ref(), now);
-            let options = ChangeOptions { timeout, wait, on_progress: Some(&mut report) };
-            ring.drop_node(name_or_address, options)
+            let options = ChangeOptions { timeout, wait, force, on_progress: Some(&mut report) };
+            ring.drop_node(name_or_address, options).map(|dropped| dropped.partitions_lost)
         })
+    }
+
+    /// Takes back a drop that is under way.
+    #[pyo3(signature = (name_or_address, timeout=None))]
+    fn abort_drop(
+        &self,
+        py: Python<'_>,
+        name_or_address: &str,
+        timeout: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let timeout = options::change_timeout(timeout.as_ref())?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.abort_drop(name_or_address, timeout))
+    }
+
+    /// Lets lost partitions start again, empty; how many.
+    #[pyo3(signature = (timeout=None))]
+    fn reset_lost(&self, py: Python<'_>, timeout: Option<Bound<'_, PyAny>>) -> PyResult<u32> {
+        let timeout = options::change_timeout(timeout.as_ref())?;
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.reset_lost(timeout))
+    }
+
+    /// What happens to the ring from now on.
+    fn events(&self, py: Python<'_>) -> PyResult<Events> {
+        let ring = self.0.value(py)?;
+        blocking(py, || ring.events()).map(Events::new)
     }
 
     /// Waits until nothing moves and every partition has its copies.

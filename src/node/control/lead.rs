@@ -109,23 +109,7 @@ impl Control {
         }
     }
 
-    /// An operator wants a member dropped.
-    pub(super) fn on_drop(&mut self, reply: AdminReply, mid: MemberId) {
-        self.on_operator(reply, &Command::Leave { mid });
-    }
-
-    fn on_operator(&mut self, reply: AdminReply, command: &Command) {
-        let Some(coordinator) = self.coordinator.as_mut().filter(|c| c.leads()) else {
-            return reply.send(Status::Unavailable, "this node does not lead the coordinator");
-        };
-        match coordinator.operate(command) {
-            Ok((_, ver)) => self.await_effect(ver, Whom::Operator(reply)),
-            Err(Rejection::Stale) => reply.send(Status::NoSuchMember, "no such member"),
-            Err(Rejection::Refused(why)) => reply.send(Status::Refused, &why),
-        }
-    }
-
-    fn await_effect(&mut self, ver: Ver, whom: Whom) {
+    pub(super) fn await_effect(&mut self, ver: Ver, whom: Whom) {
         let leadership = self.coordinator.as_ref().and_then(|c| c.leadership());
         if !matches!(whom, Whom::Submitter(_, 0, _)) {
             self.pending.push(Pending { ver, leadership, whom });
@@ -267,7 +251,7 @@ impl Control {
         }
     }
 
-    fn leader(&self, member: &Membership) -> MemberId {
+    pub(super) fn leader(&self, member: &Membership) -> MemberId {
         let map = member.map();
         let voted = self.coordinator.as_ref().and_then(|coordinator| coordinator.leader());
         let is_current = self.known_leader.since.0 >= map.voters_since;

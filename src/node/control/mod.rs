@@ -5,12 +5,13 @@
 //! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
 //!
 //! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
-//! following the map, `lead.rs` the part in the coordinator, `pulse.rs` heartbeats and who is
-//! alive, `join.rs` becoming a member.
+//! following the map, `lead.rs` the part in the coordinator, `operator.rs` what operators ask of it,
+//! `pulse.rs` heartbeats and who is alive, `join.rs` becoming a member.
 
 mod greet;
 mod join;
 mod lead;
+mod operator;
 mod pulse;
 mod ring;
 
@@ -22,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::shared::Shared;
 use crate::base::limits::HALF_OPEN_MAX;
-use crate::base::{ClusterId, MemberId, Nanos, Result, Rng, Status, Term, Ver};
+use crate::base::{ClusterId, MemberId, Nanos, PartitionId, Result, Rng, Status, Term, Ver};
 use crate::net::{
     CloseReason, ConnId, ConnectionOptions, Context, Detached, DialId, Flow, Handler, Link,
     ListenerId, Socket, sys,
@@ -65,7 +66,11 @@ pub(super) enum ControlInput {
     /// A client asks this standby to join a ring.
     Invite { reply: AdminReply, cluster: ClusterId, seeds: Vec<String> },
     /// A client asks the coordinator to drop a member.
-    Drop { reply: AdminReply, mid: MemberId },
+    Drop { reply: AdminReply, mid: MemberId, force: bool },
+    /// A client asks the coordinator to keep a member that is being dropped.
+    Keep { reply: AdminReply, mid: MemberId },
+    /// A client asks the coordinator to reset lost partitions.
+    ResetLost { reply: AdminReply, pids: Vec<PartitionId> },
     /// The data connection to that member broke.
     DataDown(MemberId),
 }
@@ -189,7 +194,11 @@ impl Control {
                 ControlInput::Invite { reply, cluster, seeds } => {
                     self.on_invite(ctx, reply, cluster, seeds);
                 }
-                ControlInput::Drop { reply, mid } => self.on_drop(reply, mid),
+                ControlInput::Drop { reply, mid, force } => {
+                    self.on_drop(reply, mid, force, ctx.now());
+                }
+                ControlInput::Keep { reply, mid } => self.on_keep(reply, mid),
+                ControlInput::ResetLost { reply, pids } => self.on_reset(reply, &pids),
                 ControlInput::DataDown(mid) => {
                     if let Some(peer) = self.peers.get_mut(&mid) {
                         peer.retry_at = Nanos::ZERO;
@@ -386,5 +395,6 @@ impl Handler for Control {
 
     fn on_turn_end(&mut self, ctx: &mut Context, now: Nanos) {
         self.run_coordinator(ctx, now);
+        self.note_leader();
     }
 }

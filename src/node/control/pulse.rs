@@ -57,6 +57,7 @@ impl Control {
             }
         }
         let suspects = self.watch.suspects(now);
+        self.shared.hub.suspects(&map, &suspects);
         if !suspects.is_empty() && !self.leads() {
             self.tell_leader(&member, &ControlMsg::Suspect(suspects));
         }

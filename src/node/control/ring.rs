@@ -35,6 +35,9 @@ impl Control {
         turn.finish();
         member.leases.lock().follow(map.epoch);
         self.shared.set_membership(Some(member));
+        // Who created the ring leads it: no news to anybody.
+        self.shared.set_leader(self.present_leader());
+        self.shared.hub.joined(me, &map);
         self.connected_at = sys::boottime();
         self.retry_at = Nanos::ZERO;
         log::info!("member {me} of ring {}", map.cluster);
@@ -46,6 +49,7 @@ impl Control {
         let Some(member) = self.shared.membership() else { return };
         log::info!("member {} has left ring {}", member.me, member.map().cluster);
         self.shared.set_membership(None);
+        self.shared.hub.left(member.me, &member.map());
         for worker in self.shared.workers.get().into_iter().flatten() {
             // A full queue costs its clients only the proof that nothing of theirs was executed.
             let _ = worker.inputs.try_send(WorkerInput::Farewell(Arc::clone(&member)));
@@ -124,6 +128,7 @@ impl Control {
             Some(coordinator) => coordinator.adopt(&map),
             None => self.coordinator = Some(Coordinator::join(member.me, Arc::clone(&map))),
         }
+        self.shared.hub.map(&map);
         if old.members.len() != map.members.len() {
             self.retry_at = Nanos::ZERO;
         }

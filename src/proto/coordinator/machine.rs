@@ -37,6 +37,7 @@ impl Draft {
         let outcome = match *command {
             Command::Join(ref info) => self.join(info),
             Command::Leave { mid } => self.leave(mid),
+            Command::Stay { mid } => self.stay(mid),
             Command::Down { mid } => self.down(mid),
             Command::Up { mid } => self.up(mid),
             Command::Away { mid } => self.away(mid),
@@ -115,6 +116,23 @@ impl Draft {
         self.bump();
         self.set_state(mid, MemberState::Leaving);
         self.map.required = self.map.required.min(u8::try_from(heirs).unwrap_or(u8::MAX));
+        self.renew_goals();
+        Ok(Applied::Changed)
+    }
+
+    /// The drop is called off. What has moved already moves back, and `required` is raised again
+    /// by the planner as soon as every partition has the copies.
+    fn stay(&mut self, mid: MemberId) -> Outcome {
+        let Some(member) = self.map.members.get(&mid) else { return Err(Rejection::Stale) };
+        if member.state != MemberState::Leaving {
+            return refused(format!("{} is not being dropped", member.name));
+        }
+        // It may have died meanwhile: then it comes back like every dead member, and its last
+        // copies count again.
+        let waits = |part: &Part| part.state == PartState::Stalled && part.isr.contains(mid);
+        let is_dead = self.map.parts.iter().any(waits);
+        self.bump();
+        self.set_state(mid, if is_dead { MemberState::Down } else { MemberState::Up });
         self.renew_goals();
         Ok(Applied::Changed)
     }

@@ -14,6 +14,7 @@
 //! Where things are: `mod.rs` one voter, `draft.rs` what its leader does by itself, `machine.rs`
 //! the commands.
 
+mod departure;
 mod draft;
 mod machine;
 #[cfg(test)]
@@ -21,6 +22,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use departure::{lost_among, order_to_drop};
 
 use draft::Draft;
 

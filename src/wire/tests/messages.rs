@@ -239,10 +239,18 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
 }
 
 fn stats() -> impl Strategy<Value = NodeStats> {
-    let numbers = (number(), number(), number(), number(), number());
+    let numbers = (number(), number(), number(), number(), number(), mid());
     (numbers, vec((pid(), number(), number()), 0..5)).prop_map(|(numbers, partitions)| {
-        let (keys_held, bytes_held, memory_bytes, keys_moved_in, bytes_moved_in) = numbers;
-        NodeStats { keys_held, bytes_held, memory_bytes, keys_moved_in, bytes_moved_in, partitions }
+        let (keys_held, bytes_held, memory_bytes, keys_moved_in, bytes_moved_in, leader) = numbers;
+        NodeStats {
+            keys_held,
+            bytes_held,
+            memory_bytes,
+            keys_moved_in,
+            bytes_moved_in,
+            leader,
+            partitions,
+        }
     })
 }
 
@@ -281,7 +289,10 @@ pub fn client_message() -> impl Strategy<Value = ClientMsg<'static>> {
         1 => (number(), any::<u128>(), vec(text(), 0..4)).prop_map(|(id, cluster, seeds)| {
             ClientMsg::Invite { id, cluster: ClusterId(cluster), seeds }
         }),
-        1 => (number(), mid()).prop_map(|(id, mid)| ClientMsg::DropMember { id, mid }),
+        1 => (number(), mid(), any::<bool>())
+            .prop_map(|(id, mid, force)| ClientMsg::DropMember { id, mid, force }),
+        1 => (number(), mid()).prop_map(|(id, mid)| ClientMsg::KeepMember { id, mid }),
+        1 => (number(), vec(pid(), 0..5)).prop_map(|(id, pids)| ClientMsg::ResetLost { id, pids }),
     ]
 }
 
@@ -328,6 +339,7 @@ fn command() -> impl Strategy<Value = Command> {
         vec(mid(), 0..6).prop_map(|voters| Command::SetVoters { voters }),
         mid().prop_map(|mid| Command::Up { mid }),
         mid().prop_map(|mid| Command::Away { mid }),
+        mid().prop_map(|mid| Command::Stay { mid }),
     ]
 }
 

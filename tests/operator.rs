@@ -1,0 +1,201 @@
+//! What an operator does after a crash: look, drop the dead, call a drop off, give up what is lost.
+//! A node of this process that is closed without being dropped has crashed for the others.
+
+#![allow(clippy::unwrap_used)] // as in every test
+
+use std::time::{Duration, Instant};
+
+use ringkv::ring::{MemberState, Params};
+use ringkv::{
+    ChangeOptions, ClientConfig, NodeConfig, ReadOptions, Ring, Start, Status, WriteOptions,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A ring of these nodes and a client of it.
+struct Cluster {
+    nodes: Vec<(&'static str, Ring)>,
+    client: Ring,
+}
+
+impl Cluster {
+    fn new(params: Params, names: &[&'static str]) -> Self {
+        let mut nodes: Vec<(&str, Ring)> = Vec::new();
+        for name in names {
+            let start = match nodes.first() {
+                Some((_, first)) => Start::Join(vec![first.address()]),
+                None => Start::Create,
+            };
+            let name = *name;
+            let config =
+                NodeConfig { name: Some(name.into()), params, start, ..Default::default() };
+            nodes.push((name, Ring::start(config).unwrap()));
+        }
+        let seeds: Vec<String> = nodes.iter().map(|(_, node)| node.address()).collect();
+        let client = Ring::connect(&seeds.join(","), ClientConfig::default()).unwrap();
+        client.wait_settled(PATIENCE).unwrap();
+        Self { nodes, client }
+    }
+
+    /// Ends nodes without a word.
+    fn crash(&mut self, names: &[&str]) {
+        let (dead, alive) =
+            std::mem::take(&mut self.nodes).into_iter().partition(|(name, _)| names.contains(name));
+        self.nodes = alive;
+        let dead: Vec<(&str, Ring)> = dead;
+        dead.iter().for_each(|(_, node)| node.close());
+    }
+
+    fn state(&self, name: &str) -> Option<MemberState> {
+        let info = self.client.info().unwrap();
+        info.members.iter().find(|member| member.node.name == name).map(|member| member.state)
+    }
+}
+
+fn params(copies: u8) -> Params {
+    Params { partitions: 64, copies, min_insync: copies.min(2), ..Params::default() }
+}
+
+fn wait() -> ChangeOptions<'static> {
+    ChangeOptions { timeout: PATIENCE, ..ChangeOptions::default() }
+}
+
+fn forced() -> ChangeOptions<'static> {
+    ChangeOptions { force: true, ..wait() }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn fill(ring: &Ring) -> Vec<Vec<u8>> {
+    let keys: Vec<Vec<u8>> = (0..500).map(|at| format!("key-{at}").into_bytes()).collect();
+    for key in &keys {
+        ring.put(key, key, &WriteOptions::default()).unwrap();
+    }
+    keys
+}
+
+#[test]
+fn a_dead_member_is_seen_named_planned_without_and_dropped() {
+    let mut cluster = Cluster::new(params(3), &["a", "b", "c", "d"]);
+    let keys = fill(&cluster.client);
+    assert_eq!(cluster.client.health().unwrap().reasons, Vec::<String>::new());
+    cluster.crash(&["c"]);
+    until("the death of c", || cluster.state("c") == Some(MemberState::Down));
+    let health = cluster.client.health().unwrap();
+    assert!(!health.ok, "{health:?}");
+    assert!(
+        health.reasons.iter().any(|reason| reason.starts_with("c at 127.0.0.1:")),
+        "{health:?}"
+    );
+    let plan = cluster.client.plan_drop("c").unwrap();
+    assert!(plan.keys > 0 && plan.partitions_moved > 0);
+    assert!(plan.shares_after.iter().all(|share| share.name != "c"));
+    let dropped = cluster.client.drop_node("c", forced()).unwrap();
+    assert_eq!(dropped.partitions_lost, 0);
+    assert_eq!(cluster.state("c"), None);
+    cluster.client.wait_settled(PATIENCE).unwrap();
+    assert!(cluster.client.health().unwrap().ok);
+    for key in &keys {
+        let value = cluster.client.get(key, &ReadOptions::default()).unwrap();
+        assert_eq!(value.as_ref(), Some(key));
+    }
+}
+
+#[test]
+fn what_is_lost_says_so_until_it_is_reset() {
+    let mut cluster = Cluster::new(params(1), &["a", "b", "c"]);
+    let keys = fill(&cluster.client);
+    cluster.crash(&["b"]);
+    until("the death of b", || cluster.state("b") == Some(MemberState::Down));
+    let sentence = cluster.client.drop_node("b", wait()).unwrap_err().message().to_owned();
+    assert!(sentence.contains("b is dead and has the only copy of"), "{sentence}");
+    let lost = cluster.client.drop_node("b", forced()).unwrap().partitions_lost;
+    assert!((15..30).contains(&lost), "{lost} of 64");
+    assert_eq!(cluster.client.lost_partitions().unwrap().len(), lost as usize);
+    let health = cluster.client.health().unwrap();
+    assert_eq!((health.ok, health.unwritable), (false, lost));
+    assert!(health.reasons.iter().any(|reason| reason.contains("ringkv reset")), "{health:?}");
+
+    let inside = cluster.nodes[0].1.clone();
+    let mut gone = Vec::new();
+    for key in &keys {
+        match cluster.client.get(key, &ReadOptions::default()) {
+            Ok(value) => assert_eq!(value.as_ref(), Some(key)),
+            Err(error) => {
+                assert_eq!(error.status(), Status::DataLost);
+                assert!(error.message().contains("ringkv reset"), "{error}");
+                gone.push(key);
+            }
+        }
+    }
+    assert!(!gone.is_empty());
+    for ring in [&inside, &cluster.client] {
+        let written = ring.put(gone[0], b"new", &WriteOptions::default()).unwrap_err();
+        assert_eq!(written.status(), Status::DataLost);
+    }
+
+    let first = cluster.client.lost_partitions().unwrap()[0];
+    cluster.client.reset_partition(first, PATIENCE).unwrap();
+    let again = cluster.client.reset_partition(first, PATIENCE).unwrap_err();
+    assert_eq!(again.status(), Status::Refused);
+    assert_eq!(inside.reset_lost(PATIENCE).unwrap(), lost - 1);
+    assert_eq!(cluster.client.reset_lost(PATIENCE).unwrap(), 0);
+    cluster.client.wait_settled(PATIENCE).unwrap();
+    assert!(cluster.client.health().unwrap().ok);
+    for key in gone {
+        assert_eq!(cluster.client.get(key, &ReadOptions::default()).unwrap(), None);
+        inside.put(key, b"new", &WriteOptions::default()).unwrap();
+        let value = cluster.client.get(key, &ReadOptions::default()).unwrap();
+        assert_eq!(value.unwrap(), b"new");
+    }
+}
+
+#[test]
+fn a_drop_can_be_called_off() {
+    let cluster = Cluster::new(params(2), &["a", "b", "c"]);
+    let keys = fill(&cluster.client);
+    let refused = cluster.client.abort_drop("c", PATIENCE).unwrap_err();
+    assert_eq!(refused.status(), Status::Refused);
+    // Called off from inside of the progress callback, so that it is certainly under way.
+    let mut called_off = false;
+    let (client, other) = (&cluster.client, &cluster.nodes[0].1);
+    let mut on_progress = |_: &ringkv::Progress| {
+        if !called_off && cluster.state("c") == Some(MemberState::Leaving) {
+            called_off = other.abort_drop("c", PATIENCE).is_ok();
+        }
+        true
+    };
+    let options = ChangeOptions { on_progress: Some(&mut on_progress), ..forced() };
+    let result = client.drop_node("c", options);
+    match (called_off, result) {
+        (true, Err(error)) => {
+            assert_eq!(error.status(), Status::Aborted, "{error}");
+            assert_eq!(cluster.state("c"), Some(MemberState::Up));
+            client.wait_settled(PATIENCE).unwrap();
+            assert!(client.health().unwrap().ok);
+        }
+        // It was gone before it could be called off.
+        (false, Ok(_)) => assert_eq!(cluster.state("c"), None),
+        (called_off, result) => panic!("{called_off} {result:?}"),
+    }
+    for key in &keys {
+        let value = client.get(key, &ReadOptions::default()).unwrap();
+        assert_eq!(value.as_ref(), Some(key));
+    }
+}
+
+#[test]
+fn a_ring_without_leases_says_so_and_works() {
+    let cluster = Cluster::new(Params { leases: false, ..params(3) }, &["a", "b", "c"]);
+    assert!(!cluster.client.info().unwrap().params.leases);
+    for key in fill(&cluster.client) {
+        let value = cluster.nodes[2].1.get(&key, &ReadOptions::default()).unwrap();
+        assert_eq!(value, Some(key));
+    }
+}
