@@ -2,8 +2,10 @@
  * each, and says on standard output when it began and what came of it.
  *
  *     ready, once it has found the ring
- *     get KEY | put KEY VALUE | new KEY VALUE | del KEY
+ *     get KEY | put KEY VALUE | new KEY VALUE | del KEY | cas KEY VALUE EXPECTED | add KEY DELTA
  *     invoke NS, then: ok NS [VALUE | - | 1 | 0]   fail NS STATUS   unknown NS STATUS
+ *
+ * "new" puts if there is no value; "-" is no value, also as the one that "cas" expects.
  *
  * Times are nanoseconds of CLOCK_BOOTTIME, which all processes of a machine share.
  */
@@ -71,10 +73,33 @@ static void delete(ringkv_t *ring, const char *key)
         tell(status, at, "1");
 }
 
+static void cas(ringkv_t *ring, const char *key, const char *value, const char *expected)
+{
+    int absent = !strcmp(expected, "-");
+    ringkv_status status = ringkv_cas(ring, key, strlen(key), absent ? NULL : expected,
+                                      absent ? 0 : strlen(expected), value, strlen(value), NULL);
+    uint64_t at = now();
+    if (status == RINGKV_MISMATCH)
+        tell(RINGKV_OK, at, "0");
+    else
+        tell(status, at, "1");
+}
+
+static void add(ringkv_t *ring, const char *key, const char *delta)
+{
+    char answer[24];
+    int64_t sum = 0;
+    ringkv_status status =
+        ringkv_incr(ring, key, strlen(key), strtoll(delta, NULL, 10), NULL, &sum);
+    uint64_t at = now();
+    snprintf(answer, sizeof answer, "%" PRId64, sum);
+    tell(status, at, answer);
+}
+
 int main(int count, char **arguments)
 {
     ringkv_t *ring = NULL;
-    char line[256], what[8], key[128], value[64];
+    char line[256], what[8], key[128], value[64], expected[64];
     if (count != 3) {
         fprintf(stderr, "usage: client SEEDS TIMEOUT_MS\n");
         return 2;
@@ -88,7 +113,7 @@ int main(int count, char **arguments)
     puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
-        int fields = sscanf(line, "%7s %127s %63s", what, key, value);
+        int fields = sscanf(line, "%7s %127s %63s %63s", what, key, value, expected);
         printf("invoke %" PRIu64 "\n", now());
         if (fields == 2 && !strcmp(what, "get"))
             get(ring, key);
@@ -98,6 +123,10 @@ int main(int count, char **arguments)
             put(ring, key, value, 0);
         else if (fields == 3 && !strcmp(what, "new"))
             put(ring, key, value, RINGKV_WRITE_IF_ABSENT);
+        else if (fields == 4 && !strcmp(what, "cas"))
+            cas(ring, key, value, expected);
+        else if (fields == 3 && !strcmp(what, "add"))
+            add(ring, key, value);
         else
             return 2;
     }

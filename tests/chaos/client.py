@@ -21,6 +21,10 @@ def execute(ring: "ringkv.Ring[str, str]", words: list[str]) -> str:
             return str(int(ring.put(key, value, if_absent=True)))
         case ["del", key]:
             return str(int(ring.delete(key)))
+        case ["cas", key, value, expected]:
+            return str(int(ring.cas(key, None if expected == "-" else expected, value)))
+        case ["add", key, delta]:
+            return str(ring.incr(key, int(delta)))
     raise SystemExit(f"client: {words}?")
 
 

@@ -23,11 +23,6 @@ pub struct Answer {
 /// Executes one operation at a time. `None` if the client is no more.
 pub trait Executor: Send {
     fn execute(&mut self, key: &str, request: Request) -> Option<Answer>;
-
-    /// Whether it can ask for that.
-    fn knows(&self, _request: Request) -> bool {
-        true
-    }
 }
 
 /// Where clients begin, and when they give up.
@@ -130,11 +125,6 @@ impl Spawned {
 }
 
 impl Executor for Spawned {
-    /// C and Python have no cas and incr yet.
-    fn knows(&self, request: Request) -> bool {
-        !matches!(request, Request::Cas(..) | Request::Incr(_))
-    }
-
     fn execute(&mut self, key: &str, request: Request) -> Option<Answer> {
         let line = match request {
             Request::Get => format!("get {key}\n"),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::Cluster;
 use crate::nemesis::Deeds;
 use crate::settings::Settings;
+use crate::verify::Ballast;
 use crate::workload::Slots;
 
 /// How long the clients work before and after.
@@ -47,4 +48,20 @@ pub fn kill_all_holders(settings: &Settings, cluster: &mut Cluster, slots: &Slot
     println!("noticed after {:.1} s", begun.elapsed().as_secs_f64());
     std::thread::sleep(WORK);
     deeds
+}
+
+/// An operator gives up what is lost: those partitions begin again, empty; all others are as before.
+pub fn reset(cluster: &mut Cluster, ballast: &Ballast) -> Vec<String> {
+    let lost = match cluster.admin.lost_partitions() {
+        Ok(lost) if !lost.is_empty() => lost,
+        other => return vec![format!("nothing to reset: {other:?}")],
+    };
+    let reset = cluster.admin.reset_lost(NOTICE);
+    println!("reset: {reset:?} of {} lost partitions", lost.len());
+    let mut findings: Vec<String> = cluster.settle().err().into_iter().collect();
+    if reset.is_err() {
+        findings.push(format!("reset: {reset:?}"));
+    }
+    findings.extend(ballast.after_reset(&cluster.admin, &lost));
+    findings
 }

@@ -90,8 +90,9 @@ fn run(settings: &Settings) -> Vec<String> {
     findings.append(&mut cluster.findings);
     findings.extend(report::print(&history, &deeds, may_be_lost));
     findings.extend(verify::judge(&history, &contact.ring(), &ballast, may_be_lost));
-    if !may_be_lost {
-        findings.extend(copies::compare(&cluster, &history));
+    if may_be_lost {
+        findings.extend(loss::reset(&mut cluster, &ballast));
     }
+    findings.extend(copies::compare(&cluster, &history));
     findings
 }

@@ -214,6 +214,8 @@ fn answers(history: &History, deeds: &Deeds, may_be_lost: bool) -> Vec<String> {
         history.keys.len(),
     );
     println!("unknown: {unknown:?}\nfailed:  {failed:?}");
+    let open = history.records.iter().filter(|r| matches!(r.outcome, Outcome::Unknown(_)));
+    open.take(5).for_each(|record| println!("         {record:?}"));
     findings.truncate(10);
     findings
 }

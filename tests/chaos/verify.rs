@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use ringkv::base::PartitionId;
 use ringkv::net::sys::boottime;
+use ringkv::ring::Hasher;
 use ringkv::{ReadOptions, Ring, Status, WriteOptions};
 
 use crate::history::{History, Judgement, Outcome, Record, Request};
@@ -27,6 +29,27 @@ impl Ballast {
             results.into_iter().for_each(|result| result.expect("a ring at rest"));
         }
         Ballast(pairs)
+    }
+
+    /// What is wrong after `lost` partitions have begun again: their keys are absent and can be
+    /// written, all others are what they were.
+    pub fn after_reset(&self, ring: &Ring, lost: &[PartitionId]) -> Vec<String> {
+        let params = ring.info().expect("the ring is whole").params;
+        let hasher = Hasher::new(params.hash, params.seed, params.partitions);
+        let keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
+        let mut findings = Vec::new();
+        for ((key, value), last) in self.0.iter().zip(read_all(ring, &keys)) {
+            let is_lost = lost.contains(&hasher.partition(key.as_bytes()));
+            if last != Last::Value((!is_lost).then(|| value.clone())) {
+                findings.push(format!("{key} after the reset: {}", last.text()));
+            }
+            let written = is_lost
+                .then(|| ring.put(key.as_bytes(), value.as_bytes(), &WriteOptions::default()));
+            if let Some(Err(error)) = written {
+                findings.push(format!("{key} cannot be written after the reset: {error}"));
+            }
+        }
+        findings
     }
 }
 

@@ -163,7 +163,6 @@ impl Workload {
                         errand.on_value(&mut rng, value, last.and_then(|(_, value)| *value))
                     }
                 };
-                let request = if executor.knows(request) { request } else { Request::Get };
                 let called = boottime().0;
                 let Some(answer) = executor.execute(&key, request) else {
                     // What it was at may have been done: a status that no fault excuses says so.
