@@ -50,7 +50,8 @@ pub fn kill_all_holders(settings: &Settings, cluster: &mut Cluster, slots: &Slot
     deeds
 }
 
-/// An operator gives up what is lost: those partitions begin again, empty; all others are as before.
+/// An operator gives up what is lost: those partitions begin again, empty; all others are as they
+/// were.
 pub fn reset(cluster: &mut Cluster, ballast: &Ballast) -> Vec<String> {
     let lost = match cluster.admin.lost_partitions() {
         Ok(lost) if !lost.is_empty() => lost,
