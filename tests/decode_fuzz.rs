@@ -93,7 +93,7 @@ mod wire {
             (Kind::Peer, &[&[0x20], &[0; 45], &[0xFF; 8]], &entry, Some(4096)),
             (Kind::Peer, &[&[0x24], &[0; 16]], &item, Some(u32::MAX)),
             (Kind::Server, &[&[0x18], &[0; 8], &[4, 0], &[0; 12]], &pair, Some(4096)),
-            (Kind::Server, &[&[0x1A], &[0; 48]], &[0; 20], Some(65_536)),
+            (Kind::Server, &[&[0x1A], &[0; 56]], &[0; 20], Some(65_536)),
             (Kind::Client, &[&[0x13], &[0; 24]], &[0; 2], Some(1024)),
             (Kind::Control, &[&[0x44], &[0; 53]], &[0; 8], None),
             (Kind::Control, &[&[0x44], &[0; 58]], &[0; 36], None),

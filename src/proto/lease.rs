@@ -7,7 +7,7 @@
 //! has to be told that a lease ended: both sides count for themselves.
 //!
 //! - The one who is asked records the promise by *its* clock, for longer than the asker will count
-//!   on it by its own: clocks may differ in rate by [`DRIFT_PERCENT`].
+//!   on it by its own: clocks may run 10 % too fast or too slow.
 //! - The asker counts from the moment it *sent* the question (E2).
 //! - Each lease bears the newest epoch that its giver knows of. A primary that has not caught up
 //!   with that epoch may be deposed without knowing it, so it does not count such a lease (E1).

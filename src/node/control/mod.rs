@@ -5,8 +5,8 @@
 //! peer's data connection is handed to a worker. The newer member of a pair dials the older one.
 //!
 //! Where things are: `mod.rs` the event loop, `greet.rs` handshakes of both directions, `ring.rs`
-//! following the map, `lead.rs` the part in the coordinator, `operator.rs` what operators ask of it,
-//! `pulse.rs` heartbeats and who is alive, `join.rs` becoming a member.
+//! following the map, `lead.rs` the part in the coordinator, `operator.rs` what operators ask
+//! of it, `pulse.rs` heartbeats and who is alive, `join.rs` becoming a member.
 
 mod greet;
 mod join;

@@ -392,7 +392,7 @@ impl Marks {
 impl Replica {
     /// Whether it remembers sessions: then it wants `collect_sessions`, about once per minute.
     pub fn has_sessions(&self) -> bool {
-        self.role == Role::Primary && self.sessions.len() > 0
+        self.role == Role::Primary && !self.sessions.is_empty()
     }
 
     /// Closes some sessions that were not used for long, by entries of the log. `flush` it
