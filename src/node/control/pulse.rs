@@ -145,6 +145,11 @@ impl Control {
         }
         let now = ctx.now();
         self.watch.refused(mid);
+        if self.watch.is_suspect(mid, now)
+            && let Some(coordinator) = &mut self.coordinator
+        {
+            coordinator.lost(mid);
+        }
         if self.leads() {
             self.judge_members(now);
         } else if let Some(member) = self.shared.membership()
