@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{AdminReply, Control, PROPOSE_EVERY};
-use crate::base::limits::{GROUP_HEARTBEAT_TICKS, GROUP_TICK_MS};
+use crate::base::limits::{COMMANDS_MAX, GROUP_HEARTBEAT_TICKS, GROUP_TICK_MS};
 use crate::base::{MemberId, Nanos, Status, Term, Ver};
 use crate::net::{Context, Link};
 use crate::node::shared::Membership;
@@ -111,8 +111,15 @@ impl Control {
 
     pub(super) fn await_effect(&mut self, ver: Ver, whom: Whom) {
         let leadership = self.coordinator.as_ref().and_then(|c| c.leadership());
-        if !matches!(whom, Whom::Submitter(_, 0, _)) {
-            self.pending.push(Pending { ver, leadership, whom });
+        if matches!(whom, Whom::Submitter(_, 0, _)) {
+            return;
+        }
+        if self.pending.len() < COMMANDS_MAX {
+            return self.pending.push(Pending { ver, leadership, whom });
+        }
+        // Whoever joins asks again when no answer comes.
+        if let Whom::Operator(reply) = whom {
+            reply.send(Status::Busy, "too many changes of the ring wait to be decided");
         }
     }
 

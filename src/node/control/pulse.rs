@@ -118,7 +118,9 @@ impl Control {
 
     /// A member reports whom it cannot hear.
     pub(super) fn on_suspect(&mut self, from: MemberId, suspects: &[MemberId], now: Nanos) {
-        for suspect in suspects {
+        let Some(member) = self.shared.membership() else { return };
+        let map = member.map();
+        for suspect in suspects.iter().filter(|mid| map.members.contains_key(mid)) {
             self.jury.report(*suspect, from, now);
         }
         self.judge_members(now);
