@@ -198,8 +198,7 @@ pub(super) fn node_ref(map: &RingMap, mid: MemberId) -> NodeRef {
 
 /// Copies that each partition should and could have now.
 pub(super) fn copies_due(map: &RingMap) -> usize {
-    let targets = map.members.values().filter(|member| member.is_target()).count();
-    usize::from(map.params.copies).min(targets)
+    usize::from(map.params.copies).min(map.targets().len())
 }
 
 pub(super) fn under_replicated(map: &RingMap) -> u32 {
@@ -304,11 +303,11 @@ pub(super) fn plan_add(source: &Source, name: &str, address: &str, weight: u32) 
 pub(super) fn plan_drop(source: &Source, name_or_address: &str) -> Result<Plan> {
     let survey = survey(source)?;
     let mid = member_called(&survey.map, name_or_address)?;
-    let heirs = survey.map.members.iter().filter(|(m, member)| **m != mid && member.is_target());
+    let heirs = survey.map.members.iter().filter(|(m, member)| **m != mid && member.is_heir());
     if heirs.count() == 0 {
         return Err(Error::new(
             Status::Refused,
-            format!("{name_or_address} is the last node that holds data; it cannot be dropped"),
+            format!("{name_or_address} is the last living node that holds data; it cannot be dropped"),
         ));
     }
     Ok(plan(&survey.map, &survey.sizes(), &Change::Drop(mid)))

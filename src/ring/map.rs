@@ -181,9 +181,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether goals may name it. One that is down keeps its place for a while.
+    /// Whether it is to hold copies. One that is down keeps its place for a while.
     pub fn is_target(&self) -> bool {
         matches!(self.state, MemberState::Up | MemberState::Down) && self.weight > 0
+    }
+
+    /// Whether copies can be given to it now.
+    pub fn is_heir(&self) -> bool {
+        self.state == MemberState::Up && self.weight > 0
     }
 
     /// Whether it was declared dead.
@@ -314,6 +319,20 @@ impl RingMap {
             self.members.iter().find(|(_, m)| f(m) == name_or_addr).map(|(mid, _)| *mid)
         };
         by(|m| &m.name).or_else(|| by(|m| &m.addr))
+    }
+
+    /// Those whom goals may name. Whoever leaves holds on while there is nobody else: the heirs
+    /// may have died since the drop was ordered.
+    pub fn targets(&self) -> Vec<MemberId> {
+        let those = |is_one: fn(&Member) -> bool| -> Vec<MemberId> {
+            let such = self.members.iter().filter(|(_, member)| is_one(member));
+            such.map(|(mid, _)| *mid).collect()
+        };
+        let targets = those(Member::is_target);
+        if !targets.is_empty() {
+            return targets;
+        }
+        those(|member| member.state == MemberState::Leaving && member.weight > 0)
     }
 
     /// Members in the order of their ring positions.

@@ -126,10 +126,10 @@ pub fn max_over_mean(shares: &[Share]) -> f64 {
 }
 
 fn candidates(map: &RingMap) -> Vec<Candidate> {
-    let targets = map.members.iter().filter(|(_, member)| member.is_target());
+    let targets = map.targets().into_iter().filter_map(|mid| Some((mid, map.members.get(&mid)?)));
     targets
         .map(|(mid, member)| Candidate {
-            mid: *mid,
+            mid,
             weight: member.weight,
             host: member.host().to_owned(),
             zone: member.zone.clone(),
@@ -281,6 +281,19 @@ mod tests {
         assert_eq!((plan.keys, plan.bytes, plan.ideal_bytes), (0, 0, 0));
         assert_eq!(plan.shares_before, plan.shares_after);
         assert!(max_over_mean(&plan.shares_after) < 1.01);
+    }
+
+    #[test]
+    fn whoever_leaves_holds_on_while_there_is_nobody_else() {
+        let mut map = ring(3);
+        let mut set = |mid, state| map.members.get_mut(&MemberId(mid)).expect("one").state = state;
+        set(1, MemberState::Leaving);
+        set(2, MemberState::Away);
+        set(3, MemberState::Leaving);
+        let last = goals(&map);
+        assert!(last.iter().all(|goal| goal.len() == 2 && !goal.contains(MemberId(2))));
+        map.members.get_mut(&MemberId(2)).expect("one").state = MemberState::Up;
+        assert!(goals(&map).iter().all(|goal| goal.as_slice() == [MemberId(2)]));
     }
 
     #[test]

@@ -288,7 +288,9 @@ impl World {
         let counts = |mid: MemberId| {
             (0..self.truth.parts.len() as u32).any(|pid| {
                 let (now, soon) = (&self.truth.parts[pid as usize], self.planned(PartitionId(pid)));
-                now.isr.contains(mid) || soon.isr.contains(mid)
+                // Whether a learner is in sync may be decided already, and nobody know it yet.
+                let is_learner = now.learner(mid).is_some();
+                is_learner || now.isr.contains(mid) || soon.isr.contains(mid)
             })
         };
         let dispensable = graves.iter().position(|mid| !missed && !counts(*mid));

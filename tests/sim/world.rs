@@ -514,7 +514,7 @@ impl World {
     }
 
     fn targets(&self) -> usize {
-        self.truth.members.values().filter(|member| member.is_target()).count()
+        self.truth.targets().len()
     }
 
     fn part_unsettled(&self, part: &ringkv::ring::Part, pid: PartitionId) -> Option<String> {

@@ -5,7 +5,7 @@
 //! should fall below that, or lose keys, without having said so (`force`).
 
 use crate::base::{MemberId, PartitionId};
-use crate::ring::{Member, MemberState, PartState, RingMap};
+use crate::ring::{MemberState, PartState, RingMap};
 use crate::wire::{Command, Rejection};
 
 /// The command that drops `mid`. With `force` copies may get fewer than `min_insync`, and a member
@@ -33,12 +33,11 @@ pub fn order_to_drop(
             counted(last_copies, "partition"),
         ));
     }
-    let lives = |member: &Member| member.state == MemberState::Up && member.weight > 0;
-    let heirs = map.members.iter().filter(|(other, m)| **other != mid && lives(m)).count();
+    let heirs = map.members.iter().filter(|(other, m)| **other != mid && m.is_heir()).count();
     let needed = usize::from(map.params.min_insync);
     if member.weight > 0 && heirs == 0 {
         return refused(format!(
-            "{} is the last node that holds data; dropping it would lose every key: add another \
+            "{} is the last living node that holds data; dropping it would lose every key: add another \
              node first",
             member.name
         ));
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_last_node_is_told_what_is_needed() {
-        assert!(sentence(&ring(1), 1).contains("last node that holds data"));
+        assert!(sentence(&ring(1), 1).contains("last living node that holds data"));
     }
 
     #[test]

@@ -154,9 +154,9 @@ impl Draft {
             let is_down = |mid: &MemberId| {
                 self.map.members.get(mid).is_some_and(|m| m.state == MemberState::Down)
             };
-            let has_spare = self.map.members.iter().any(|(mid, member)| {
-                member.state == MemberState::Up && member.weight > 0 && !part.goal.contains(*mid)
-            });
+            let mut members = self.map.members.iter();
+            let has_spare =
+                members.any(|(mid, member)| member.is_heir() && !part.goal.contains(*mid));
             urgent.extend(part.goal.iter().filter(|mid| has_spare && is_down(mid)));
         }
         for mid in urgent {
@@ -203,8 +203,7 @@ impl Draft {
     /// A ring that has grown asks for as many copies as it was created for, once it has them.
     fn raise_required(&mut self) {
         // Members that leave do not count: what they hold is about to go.
-        let targets = self.map.members.values().filter(|m| m.is_target()).count();
-        let wanted = usize::from(self.map.params.min_insync).min(targets);
+        let wanted = usize::from(self.map.params.min_insync).min(self.map.targets().len());
         let alive = self.map.parts.iter().filter(|part| part.state != PartState::Lost);
         let has = alive.map(|part| part.isr.len()).min().unwrap_or(0);
         if wanted > usize::from(self.map.required) && has >= wanted {

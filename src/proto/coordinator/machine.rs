@@ -105,10 +105,10 @@ impl Draft {
         if member.state == MemberState::Leaving {
             return Ok(Applied::Changed);
         }
-        let heirs = self.map.members.iter().filter(|(m, x)| **m != mid && x.is_target()).count();
+        let heirs = self.map.members.iter().filter(|(m, x)| **m != mid && x.is_heir()).count();
         if heirs == 0 {
             return refused(format!(
-                "{} is the last node that holds data; dropping it would lose every key: add \
+                "{} is the last living node that holds data; dropping it would lose every key: add \
                  another node first",
                 member.name
             ));
@@ -205,7 +205,7 @@ impl Draft {
         self.remove_everywhere(mid, PartState::Lost);
         self.map.members.remove(&mid);
         self.members_changed = true;
-        let holders = self.map.members.values().filter(|m| m.is_target()).count().max(1);
+        let holders = self.map.targets().len().max(1);
         self.map.required = self.map.required.min(u8::try_from(holders).unwrap_or(u8::MAX));
         self.renew_goals();
         Ok(Applied::Changed)

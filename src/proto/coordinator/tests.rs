@@ -180,6 +180,10 @@ fn the_last_holder_cannot_be_dropped() {
     let refusal = ring.operate(&Command::Leave { mid: MemberId(1) }).unwrap_err();
     assert!(refusal.to_string().contains("add another node first"), "{refusal}");
     assert_eq!(*ring.map(), before);
+    // The dead are no heirs.
+    let mut ring = ring_of(&["a", "b"]);
+    ring.operate(&Command::Down { mid: MemberId(2) }).unwrap();
+    assert!(ring.operate(&Command::Leave { mid: MemberId(1) }).is_err());
 }
 
 #[test]
