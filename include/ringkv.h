@@ -1511,8 +1511,8 @@ ringkv_status ringkv_add_node(ringkv_t *ring,
  * `RINGKV_REFUSED` if fewer living nodes than `min_insync` would remain, or if the member is
  * dead and has the only copy of something: the sentence says what would be needed.
  * `RINGKV_CHANGE_FORCE` drops it all the same, and forgets a member that is dead at once: what it
- * had the only copy of is lost then (`ringkv_reset_lost`). The last living node that holds data stays in
- * any case.
+ * had the only copy of is lost then (`ringkv_reset_lost`). The last living node that holds data
+ * stays in any case.
  *
  * With `RINGKV_CHANGE_ABORT` the call takes back a drop of that member that is under way: it
  * stays, and what has moved moves back. Whoever waits for the drop gets `RINGKV_ABORTED`.

@@ -307,7 +307,9 @@ pub(super) fn plan_drop(source: &Source, name_or_address: &str) -> Result<Plan> 
     if heirs.count() == 0 {
         return Err(Error::new(
             Status::Refused,
-            format!("{name_or_address} is the last living node that holds data; it cannot be dropped"),
+            format!(
+                "{name_or_address} is the last living node that holds data; it cannot be dropped"
+            ),
         ));
     }
     Ok(plan(&survey.map, &survey.sizes(), &Change::Drop(mid)))

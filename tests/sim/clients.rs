@@ -564,7 +564,7 @@ impl World {
             (Wish::Get, Reply::Value(bytes)) => {
                 let text = || std::str::from_utf8(bytes).ok()?.parse().ok();
                 let value = if is_counter { text() } else { value_number(bytes) };
-                Action::Get(Some(value.ok_or(format!("a damaged value: {bytes:?}"))?))
+                Action::Get(Some(value.ok_or_else(|| format!("a damaged value: {bytes:?}"))?))
             }
             (Wish::Get, Reply::Absent) => Action::Get(None),
             (Wish::Put { value, if_absent: true, .. }, Reply::Done) => {

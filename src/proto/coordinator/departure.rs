@@ -37,8 +37,8 @@ pub fn order_to_drop(
     let needed = usize::from(map.params.min_insync);
     if member.weight > 0 && heirs == 0 {
         return refused(format!(
-            "{} is the last living node that holds data; dropping it would lose every key: add another \
-             node first",
+            "{} is the last living node that holds data; dropping it would lose every key: add \
+             another node first",
             member.name
         ));
     }

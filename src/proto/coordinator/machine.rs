@@ -108,8 +108,8 @@ impl Draft {
         let heirs = self.map.members.iter().filter(|(m, x)| **m != mid && x.is_heir()).count();
         if heirs == 0 {
             return refused(format!(
-                "{} is the last living node that holds data; dropping it would lose every key: add \
-                 another node first",
+                "{} is the last living node that holds data; dropping it would lose every key: \
+                 add another node first",
                 member.name
             ));
         }
