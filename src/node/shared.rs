@@ -197,15 +197,57 @@ pub(super) struct Shared {
     pub(super) hub: Hub,
     memory_bytes: AtomicI64,
     backlog_bytes: AtomicI64,
-    /// For each worker, whether one of its replicas wants `flush` soon.
-    pub(super) streaming: Box<[AtomicBool]>,
+    /// For each worker, what its replicas want.
+    wishes: Box<[Wishes]>,
     closed: AtomicBool,
     failure: OnceLock<String>,
 }
 
+/// What some replica of a worker wants of it soon.
+pub(super) struct Wishes {
+    /// `flush`: a snapshot waits for room.
+    streaming: AtomicBool,
+    /// `tick` at this time: it begins to serve then.
+    serves_at: AtomicU64,
+}
+
+const NEVER: Nanos = Nanos(u64::MAX);
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { streaming: AtomicBool::new(false), serves_at: AtomicU64::new(NEVER.0) }
+    }
+}
+
+impl Wishes {
+    /// Whether one wants `flush`.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Relaxed)
+    }
+
+    /// Forgets that one wants `flush`: a visit notes it again.
+    pub(super) fn clear_streaming(&self) {
+        self.streaming.store(false, Ordering::Relaxed);
+    }
+
+    /// When the first one begins to serve.
+    pub(super) fn serves_at(&self) -> Nanos {
+        Nanos(self.serves_at.load(Ordering::Relaxed))
+    }
+
+    /// Whether one is to begin now; those that are to begin later are noted again by a visit.
+    pub(super) fn take_serving(&self, now: Nanos) -> bool {
+        let due = now >= self.serves_at();
+        if due {
+            self.serves_at.store(NEVER.0, Ordering::Relaxed);
+        }
+        due
+    }
+}
+
 impl Shared {
     pub(super) fn new(config: NodeConfig, address: String) -> Self {
-        let streaming = (0..config.workers).map(|_| AtomicBool::new(false)).collect();
+        let wishes = (0..config.workers).map(|_| Wishes::default()).collect();
         Self {
             config,
             address,
@@ -220,7 +262,7 @@ impl Shared {
             hub: Hub::default(),
             memory_bytes: AtomicI64::new(0),
             backlog_bytes: AtomicI64::new(0),
-            streaming,
+            wishes,
             closed: AtomicBool::new(false),
             failure: OnceLock::new(),
         }
@@ -293,12 +335,19 @@ impl Shared {
         let after = (replica.memory_bytes(), replica.backlog_bytes());
         add_change(&self.memory_bytes, before.0, after.0);
         add_change(&self.backlog_bytes, before.1, after.1);
-        if member.note(pid, &replica) & STREAMING != 0
-            && let Some(mark) = self.streaming.get(pid.0 as usize % self.streaming.len())
-        {
-            mark.store(true, Ordering::Relaxed);
+        let streams = member.note(pid, &replica) & STREAMING != 0;
+        let serves_at = replica.serves_at();
+        if streams || serves_at.is_some() {
+            let wishes = self.wishes(pid.0 as usize % self.wishes.len());
+            wishes.streaming.fetch_or(streams, Ordering::Relaxed);
+            wishes.serves_at.fetch_min(serves_at.unwrap_or(NEVER).0, Ordering::Relaxed);
         }
         Some(result)
+    }
+
+    /// What the replicas of a worker want.
+    pub(super) fn wishes(&self, worker: usize) -> &Wishes {
+        &self.wishes[worker]
     }
 
     /// Forgets the memory of replicas that are gone.

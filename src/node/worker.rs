@@ -1,13 +1,12 @@
 //! A worker: one event loop on one thread, serving clients and the data connections of peers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
 use super::control::{AdminReply, ControlInput};
-use super::shared::{BUSY, EXPIRING, Membership, REMEMBERING, STREAMING, Shared, Target};
+use super::shared::{BUSY, EXPIRING, Membership, REMEMBERING, STREAMING, Shared, Target, Wishes};
 use super::turn::Turn;
 use crate::base::limits::{FRAME_BYTES_MAX, TICK_MS};
 use crate::base::{MemberId, Nanos, Status};
@@ -216,8 +215,8 @@ impl Worker {
         }
     }
 
-    fn is_streaming(&self) -> bool {
-        self.shared.streaming.get(self.index).is_some_and(|mark| mark.load(Ordering::Relaxed))
+    fn wishes(&self) -> &Wishes {
+        self.shared.wishes(self.index)
     }
 
     fn answer(&mut self, link: &Arc<Link>, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -346,18 +345,14 @@ impl Handler for Worker {
     }
 
     fn next_timeout(&self) -> Option<Nanos> {
-        match self.is_streaming() {
-            true => Some(self.next_tick.min(self.next_stream)),
-            false => Some(self.next_tick),
-        }
+        let next = self.next_tick.min(self.wishes().serves_at());
+        Some(if self.wishes().is_streaming() { next.min(self.next_stream) } else { next })
     }
 
     fn on_timer(&mut self, _: &mut Context, now: Nanos) {
-        if self.is_streaming() && now >= self.next_stream {
+        if self.wishes().is_streaming() && now >= self.next_stream {
             self.next_stream = now + STREAM_RETRY;
-            if let Some(mark) = self.shared.streaming.get(self.index) {
-                mark.store(false, Ordering::Relaxed);
-            }
+            self.wishes().clear_streaming();
             // A visit is enough: the turn flushes what it visited. Visits of streaming replicas
             // set the mark again.
             self.each_flagged(STREAMING, |_, _, _| {});
@@ -370,7 +365,7 @@ impl Handler for Worker {
             self.next_collect = now + COLLECT_EVERY;
             self.each_flagged(REMEMBERING, |replica, at, _| replica.collect_sessions(at));
         }
-        if now >= self.next_tick {
+        if self.wishes().take_serving(now) || now >= self.next_tick {
             self.next_tick = now + Duration::from_millis(TICK_MS);
             self.each_flagged(BUSY, |replica, at, out| replica.tick(at, out));
         }

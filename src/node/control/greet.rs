@@ -189,9 +189,11 @@ impl Control {
                 self.leave_ring(ctx);
                 Flow::Continue
             }
-            Ok(Welcome::Refused { text, .. }) => {
-                // Another node is there now, or the same one with another id.
-                self.watch.refused(to);
+            Ok(Welcome::Refused { status, text, .. }) => {
+                if status == Status::WrongRing.code() {
+                    // Another node is there now, or the same one with another id.
+                    self.on_dead_end(ctx.now(), to);
+                }
                 Flow::Close(CloseReason::Local(text.into()))
             }
             Ok(_) => Flow::Close(CloseReason::Local("another member answered".into())),

@@ -112,7 +112,7 @@ enum Dial {
         mid: MemberId,
         is_data: bool,
     },
-    /// Whether anybody listens there at all.
+    /// Whether that member is still there.
     Probe(MemberId),
     Seed,
 }
@@ -340,8 +340,9 @@ impl Handler for Control {
         match self.dials.remove(&dial) {
             Some(Dial::Member { mid, is_data }) => self.greet_member(ctx, socket, mid, is_data),
             Some(Dial::Seed) => self.greet_seed(ctx, socket),
-            // Somebody does; whoever of the two is to dial will do so.
-            Some(Dial::Probe(_)) | None => {}
+            // Somebody listens there. Whether it is that member, its welcome tells.
+            Some(Dial::Probe(mid)) => self.greet_member(ctx, socket, mid, false),
+            None => {}
         }
     }
 
@@ -349,9 +350,9 @@ impl Handler for Control {
         match self.dials.remove(&dial) {
             Some(Dial::Member { mid, is_data }) => {
                 self.dial_failed(ctx, mid, is_data);
-                self.on_dead_end(ctx, mid, &error);
+                self.on_no_connection(ctx, mid, &error);
             }
-            Some(Dial::Probe(mid)) => self.on_dead_end(ctx, mid, &error),
+            Some(Dial::Probe(mid)) => self.on_no_connection(ctx, mid, &error),
             Some(Dial::Seed) => self.seed_failed(ctx, error.message()),
             None => {}
         }

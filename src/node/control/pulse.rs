@@ -126,7 +126,7 @@ impl Control {
         self.judge_members(now);
     }
 
-    /// The control connection to `mid` broke: looks at once whether somebody is still there.
+    /// The control connection to `mid` broke: looks at once whether it is still there.
     pub(super) fn probe(&mut self, ctx: &mut Context, mid: MemberId) {
         if !self.watch.disconnected(mid) {
             return;
@@ -141,11 +141,14 @@ impl Control {
     }
 
     /// No connection to `mid` can be made. If nobody listens there, that is telling.
-    pub(super) fn on_dead_end(&mut self, ctx: &mut Context, mid: MemberId, error: &Error) {
-        if error.status() != Status::Connect {
-            return;
+    pub(super) fn on_no_connection(&mut self, ctx: &mut Context, mid: MemberId, error: &Error) {
+        if error.status() == Status::Connect {
+            self.on_dead_end(ctx.now(), mid);
         }
-        let now = ctx.now();
+    }
+
+    /// Nobody, or somebody else, is at the address of `mid`.
+    pub(super) fn on_dead_end(&mut self, now: Nanos, mid: MemberId) {
         self.watch.refused(mid);
         if self.watch.is_suspect(mid, now)
             && let Some(coordinator) = &mut self.coordinator

@@ -260,6 +260,11 @@ impl Lead {
         self.followers.iter().all(|f| f.synced)
     }
 
+    /// N1: whether what it took over is committed, so that it may serve when its time comes.
+    pub(super) fn has_caught_up(&self, commit: Seq) -> bool {
+        (self.is_reconciled() && commit >= self.reconciled_at) || mutants::on(Mutant::NoReconcile)
+    }
+
     /// Whether nobody else gets a copy of anything.
     pub(super) fn stands_alone(&self) -> bool {
         self.followers.is_empty() && self.streams.is_empty()
@@ -536,10 +541,9 @@ impl super::Replica {
         let Some(lead) = &mut self.lead else { return };
         lead.release(self.commit, writable, out);
         self.log.drop_through(lead.forgettable(self.commit));
-        let is_reconciled = (lead.is_reconciled() && self.commit >= lead.reconciled_at)
-            || mutants::on(Mutant::NoReconcile);
-        let may_serve =
-            self.role == super::Role::Recovering && is_reconciled && at.now >= lead.active_from;
+        let may_serve = self.role == super::Role::Recovering
+            && lead.has_caught_up(self.commit)
+            && at.now >= lead.active_from;
         if may_serve {
             self.role = super::Role::Primary;
             self.serve_held(at, out);

@@ -360,6 +360,12 @@ impl Replica {
         self.role == Role::Recovering || self.lead.as_deref().is_some_and(busy_lead)
     }
 
+    /// When it begins to serve, if nothing but the time is missing: then it wants `tick`.
+    pub fn serves_at(&self) -> Option<Nanos> {
+        let lead = self.lead.as_deref().filter(|_| self.role == Role::Recovering)?;
+        lead.has_caught_up(self.commit).then_some(lead.active_from)
+    }
+
     /// Whether a snapshot is waiting for room on a connection: then `flush` it again soon.
     pub fn is_streaming(&self) -> bool {
         self.lead.as_deref().is_some_and(Lead::is_streaming)
