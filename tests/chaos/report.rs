@@ -134,10 +134,12 @@ fn gaps(by_slot: &BTreeMap<usize, Vec<&Record>>, deeds: &Deeds) {
             let mut sample = Sample::default();
             for event in of(wanted) {
                 for slot in &event.backup_of {
-                    sample.add(longest_wait(&by_slot[slot], event, writes), event.step);
+                    if let Some(time) = slowest(&by_slot[slot], event, writes) {
+                        sample.add(Some(time), event.step);
+                    }
                 }
             }
-            sample.print(&format!("{title}: longest time between {what}"));
+            sample.print(&format!("{title}: slowest of the {what}"));
         }
     }
 }
@@ -151,21 +153,15 @@ fn gap(records: &[&Record], event: &Event) -> Option<u64> {
     Some(after.answered - before.map_or(event.at, |record| record.answered))
 }
 
-/// Between two successes of one kind, of which at least one was after the event.
-fn longest_wait(records: &[&Record], event: &Event, writes: bool) -> Option<u64> {
+/// How long the slowest operation of one kind took that was under way at the event or soon after.
+/// The time between two of them would say more about the clients: each has one under way, and
+/// waits with it where the fault hit a primary.
+fn slowest(records: &[&Record], event: &Event, writes: bool) -> Option<u64> {
     let end = event.until.min(event.at + AFTERMATH);
-    let kind = |record: &&&Record| record.is_write() == writes && record.outcome.is_success();
-    let border = records.partition_point(|record| record.answered <= event.at);
-    let mut last = records[..border].iter().rfind(kind).map_or(event.at, |r| r.answered);
-    let mut longest = None;
-    for record in records[border..].iter().filter(kind) {
-        longest = longest.max(Some(record.answered - last));
-        last = record.answered;
-        if last > end {
-            break;
-        }
-    }
-    longest
+    let after = &records[records.partition_point(|record| record.answered <= event.at)..];
+    let felt = after.iter().filter(|record| record.called <= end);
+    let kind = felt.filter(|record| record.is_write() == writes && record.outcome.is_success());
+    kind.map(|record| record.answered - record.called).max()
 }
 
 /// What operations felt of nodes that came and went as planned.
@@ -244,7 +240,7 @@ mod tests {
             put(90 * ms, Outcome::Stored),
             put(105 * ms, Outcome::Stored), // On its way when the fault came.
             put(300 * ms, Outcome::Unknown(Status::Timeout)),
-            put(500 * ms, Outcome::Stored),
+            Record { called: 150 * ms, ..put(500 * ms, Outcome::Stored) },
         ];
         let records: Vec<&Record> = records.iter().collect();
         let (primary_of, backup_of) = (vec![0], vec![]);
@@ -257,8 +253,8 @@ mod tests {
             backup_of,
         };
         assert_eq!(gap(&records, &event), Some(395 * ms));
-        assert_eq!(longest_wait(&records, &event, true), Some(395 * ms));
-        assert_eq!(longest_wait(&records, &event, false), None);
+        assert_eq!(slowest(&records, &event, true), Some(350 * ms));
+        assert_eq!(slowest(&records, &event, false), None);
         let event = Event { until: 400 * ms, ..event };
         assert_eq!(gap(&records, &event), None);
     }
