@@ -54,6 +54,7 @@ phase = +@printf '\n==> [%3d s] %s\n' $$(( $$(date +%s) - $(STARTED) )) '$(1)'; 
 test: STARTED := $(shell date +%s)
 test: .need-rust .need-python ## Run every test: Rust (with tidy), header, C, Python
 	$(call phase,Rust tests and tidy,test-rust)
+	$(call phase,Orders of a node's threads,threads)
 	$(call phase,C header is up to date,header-check)
 	$(call phase,C tests,check-c)
 	$(call phase,Python tests,test-python)
@@ -88,6 +89,11 @@ mutants: .need-rust ## Take the rules out one by one; the simulators must notice
 	    $(if $(MUTANTS),MUTANT='$(MUTANTS)') \
 	    $(CARGO) test --profile sim --no-default-features --features mutants --test group \
 	    -- --nocapture mutants_are_noticed
+
+# A build of its own: the locks that are explored are in no product.
+.PHONY: threads
+threads: .need-rust ## Try many orders in which the threads of a node can meet
+	$(CARGO) test --no-default-features --features shuttle --lib -- node::interleavings
 
 .PHONY: chaos
 chaos: .need-rust develop ## Kill, stop and cut off real nodes (MODE= MINUTES= SEED=)

@@ -9,6 +9,8 @@ mod drive;
 pub mod events;
 mod health;
 mod info;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod lane;
 mod local;
 mod remote;
@@ -16,6 +18,7 @@ mod scan;
 mod shared;
 mod source;
 mod subscribe;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod turn;

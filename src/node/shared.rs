@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
-use parking_lot::{Mutex, RwLock};
 
 use super::calls::Calls;
 use super::config::NodeConfig;
 use super::control::ControlInput;
 use super::drive::Sessions;
 use super::subscribe::Hub;
+use super::sync::{Mutex, RwLock};
 use super::worker::WorkerInput;
 use crate::base::limits::BACKLOG_BYTES_MAX;
 use crate::base::{Error, MemberId, Nanos, PartitionId, Result, Status, Ver};
@@ -69,8 +69,27 @@ impl Membership {
         Arc::clone(&self.map.read())
     }
 
-    pub(super) fn set_map(&self, map: Arc<RingMap>) {
-        *self.map.write() = map;
+    /// A1: stores the map and its epoch, then looks which promises were given without knowing it,
+    /// then has the replicas of `pids` adopt their rows. Only after that a lease counts that was
+    /// given by somebody who knows this map.
+    pub(super) fn follow(
+        &self,
+        map: &Arc<RingMap>,
+        pids: impl IntoIterator<Item = PartitionId>,
+        mut adopt: impl FnMut(PartitionId, MapRow<'_>),
+    ) {
+        *self.map.write() = Arc::clone(map);
+        let promised_until = {
+            let mut leases = self.leases.lock();
+            leases.hear_of(map.epoch);
+            leases.promised_until()
+        };
+        for pid in pids {
+            if let Some(row) = row(map, pid, promised_until) {
+                adopt(pid, row);
+            }
+        }
+        self.leases.lock().follow(map.epoch);
     }
 
     pub(super) fn map_ver(&self) -> Ver {
@@ -393,7 +412,7 @@ fn add_change(counter: &AtomicI64, before: u64, after: u64) {
 }
 
 /// The row of `pid` as its replica adopts it, by a member whose promises end at `promised_until`.
-pub(super) fn row(map: &RingMap, pid: PartitionId, promised_until: Nanos) -> Option<MapRow<'_>> {
+fn row(map: &RingMap, pid: PartitionId, promised_until: Nanos) -> Option<MapRow<'_>> {
     Some(MapRow {
         ver: map.ver,
         required: map.required,

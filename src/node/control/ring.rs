@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{CLOSE_GRACE, Control};
 use crate::base::{MemberId, Nanos, PartitionId, Ver};
 use crate::net::{CloseReason, Context, Link, sys};
-use crate::node::shared::{Membership, row};
+use crate::node::shared::Membership;
 use crate::node::turn::Turn;
 use crate::node::worker::WorkerInput;
 use crate::proto::Coordinator;
@@ -22,18 +22,15 @@ impl Control {
     ) {
         let member = Arc::new(Membership::new(me, Arc::clone(&map)));
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(&member));
-        for pid in member.partitions() {
+        member.follow(&map, member.partitions(), |pid, row| {
             turn.visit(pid, |replica, at, out| {
                 if is_creator {
                     replica.bootstrap();
                 }
-                if let Some(row) = row(&map, pid, Nanos::ZERO) {
-                    replica.adopt(at, row, out);
-                }
+                replica.adopt(at, row, out);
             });
-        }
+        });
         turn.finish();
-        member.leases.lock().follow(map.epoch);
         self.shared.set_membership(Some(member));
         // Who created the ring leads it: no news to anybody.
         self.shared.set_leader(self.present_leader());
@@ -89,8 +86,7 @@ impl Control {
         }
     }
 
-    /// A1: stores the map and its epoch, then looks which promises were given without knowing it,
-    /// then tells the replicas, then acts on it.
+    /// Follows a newer map, and acts on it.
     pub(super) fn adopt(
         &mut self,
         ctx: &mut Context,
@@ -102,26 +98,15 @@ impl Control {
         if !map.members.contains_key(&member.me) {
             return self.leave_ring(ctx);
         }
-        member.set_map(Arc::clone(&map));
-        let promised_until = {
-            let mut leases = member.leases.lock();
-            leases.hear_of(map.epoch);
-            leases.promised_until()
-        };
         let mut turn = Turn::new(Arc::clone(&self.shared), Arc::clone(member));
         // A change of what all rows share concerns all replicas.
         let same = old.required == map.required;
         let pids = changed.filter(|_| same);
-        for pid in pids.unwrap_or_else(|| member.partitions().collect()) {
-            turn.visit(pid, |replica, at, out| {
-                if let Some(row) = row(&map, pid, promised_until) {
-                    replica.adopt(at, row, out);
-                }
-            });
-        }
+        let pids = pids.unwrap_or_else(|| member.partitions().collect());
+        member.follow(&map, pids, |pid, row| {
+            turn.visit(pid, |replica, at, out| replica.adopt(at, row, out));
+        });
         turn.finish();
-        // Only now: a lease that was given by somebody who knows this map counts from here on.
-        member.leases.lock().follow(map.epoch);
         self.drop_strangers(ctx, member, &map);
         match &mut self.coordinator {
             _ if !map.voters.contains(&member.me) => self.coordinator = None,
