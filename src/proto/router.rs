@@ -17,6 +17,9 @@ use crate::wire::{Op, Reply, Request, Session};
 
 const BACKOFF_MS_MIN: u64 = 2;
 const BACKOFF_MS_MAX: u64 = 50;
+/// A write that finds too few copies is tried again that often, about a second in all: after a
+/// crash further copies are made within that time, or not before an operator adds a node.
+const TRIES_MAX_WITH_FEW_COPIES: u32 = 40;
 
 /// What to do next about an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,10 @@ impl Attempt {
             }
             Reply::Unknown => self.again(None, self.is_mutation, now, rng),
             Reply::SessionUnknown => self.on_session_unknown(now),
+            Reply::NotEnoughReplicas { .. } if self.refusals < TRIES_MAX_WITH_FEW_COPIES => {
+                self.refused();
+                self.again(None, false, now, rng)
+            }
             Reply::Busy
             | Reply::NotEnoughReplicas { .. }
             | Reply::ValueTooLarge { .. }
@@ -296,6 +303,18 @@ mod tests {
             assert!(matches!(hear(&mut attempt, &reply), Next::Again { .. }), "{reply:?}");
             assert!(attempt.may_be_executed());
         }
+    }
+
+    #[test]
+    fn a_write_waits_a_while_for_further_copies() {
+        let few = Reply::NotEnoughReplicas { have: 1, need: 2 };
+        let mut attempt = sent(4);
+        for _ in 0..TRIES_MAX_WITH_FEW_COPIES {
+            assert!(matches!(hear(&mut attempt, &few), Next::Again { refresh: false, .. }));
+            attempt.send();
+        }
+        assert_eq!(hear(&mut attempt, &few), Next::Done);
+        assert!(!attempt.may_be_executed());
     }
 
     /// S6', and the hole `sessrename`.
