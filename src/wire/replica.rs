@@ -115,6 +115,13 @@ pub enum PeerMsg<'a> {
         /// How many pieces there were.
         count: u32,
     },
+    /// The answer to an end: the learner does not have that stream, or not all of it.
+    SnapLost {
+        /// Which partition.
+        pid: PartitionId,
+        /// Which stream.
+        strm: StreamId,
+    },
     /// Former primary to the new one: I stopped serving.
     Relinquish {
         /// Which partition.
@@ -174,6 +181,7 @@ const FORWARD: u8 = 0x28;
 const FORWARD_REPLY: u8 = 0x29;
 const BARRIER: u8 = 0x2A;
 const BARRIER_ACK: u8 = 0x2B;
+const SNAP_LOST: u8 = 0x2C;
 
 /// Bytes of the smallest item: key length, a key of one byte, value length, version, expiry.
 const ITEM_BYTES_MIN: usize = 23;
@@ -189,6 +197,7 @@ impl<'a> PeerMsg<'a> {
             | PeerMsg::SnapChunk { pid, .. }
             | PeerMsg::SnapSessions { pid, .. }
             | PeerMsg::SnapEnd { pid, .. }
+            | PeerMsg::SnapLost { pid, .. }
             | PeerMsg::Relinquish { pid, .. }
             | PeerMsg::Barrier { pid, .. }
             | PeerMsg::BarrierAck { pid, .. } => Some(*pid),
@@ -232,6 +241,7 @@ impl<'a> PeerMsg<'a> {
                 head(out, SNAP_END, pid, &[strm.0]);
                 out.put_u32(*count);
             }
+            PeerMsg::SnapLost { pid, strm } => head(out, SNAP_LOST, pid, &[strm.0]),
             PeerMsg::Relinquish { pid, cfg, was_active_at } => {
                 head(out, RELINQUISH, pid, &[cfg.0, was_active_at.0]);
             }
@@ -308,6 +318,10 @@ impl<'a> PeerMsg<'a> {
                 pid: PartitionId(r.u32("pid")?),
                 strm: StreamId(r.u64("strm")?),
                 count: r.u32("count")?,
+            },
+            SNAP_LOST => PeerMsg::SnapLost {
+                pid: PartitionId(r.u32("pid")?),
+                strm: StreamId(r.u64("strm")?),
             },
             RELINQUISH => PeerMsg::Relinquish {
                 pid: PartitionId(r.u32("pid")?),

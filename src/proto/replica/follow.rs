@@ -94,7 +94,12 @@ impl Replica {
                     incoming.sessions(index, sessions, &mut self.sessions);
                 }
             }
-            PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count),
+            PeerMsg::SnapEnd { strm, count, .. } => self.on_snap_end(from, strm, count, out),
+            PeerMsg::SnapLost { strm, .. } => {
+                if let Some(lead) = &mut self.lead {
+                    lead.on_snap_lost(from, strm);
+                }
+            }
             PeerMsg::Relinquish { cfg, was_active_at, .. } => {
                 self.on_relinquish(at, cfg, was_active_at, out);
             }
@@ -239,11 +244,12 @@ impl Replica {
         self.incoming = Some(Box::new(Incoming::new(strm)));
     }
 
-    fn on_snap_end(&mut self, from: MemberId, strm: StreamId, count: u32) {
-        let Some(incoming) = self.incoming.as_mut().filter(|i| i.strm == strm) else { return };
-        if !incoming.is_whole(count) {
-            return; // L4: the primary starts the stream again.
-        }
+    fn on_snap_end(&mut self, from: MemberId, strm: StreamId, count: u32, out: &mut dyn Outbox) {
+        let mine = self.incoming.as_mut().filter(|incoming| incoming.strm == strm);
+        let Some(incoming) = mine.filter(|incoming| incoming.is_whole(count)) else {
+            // L4: it starts again. Mostly its beginning came with an older map than mine.
+            return out.send(from, &PeerMsg::SnapLost { pid: self.pid, strm });
+        };
         incoming.tombs.clear();
         self.complete = true;
         self.owe_ack(from, strm, self.log.last());

@@ -329,6 +329,13 @@ impl Lead {
         }
     }
 
+    /// L4: the learner does not have what was sent.
+    pub(super) fn on_snap_lost(&mut self, from: MemberId, strm: StreamId) {
+        if let Some(stream) = self.stream_mut(from, strm) {
+            stream.outgoing.is_lost = true;
+        }
+    }
+
     fn stream_mut(&mut self, mid: MemberId, strm: StreamId) -> Option<&mut Stream> {
         self.streams.iter_mut().find(|s| s.feed.mid == mid && s.outgoing.strm == strm)
     }

@@ -261,19 +261,44 @@ fn a_backup_that_stays_silent_for_a_second_is_proposed_for_removal() {
     assert!((61_000..61_200).contains(&removed_at.unwrap()), "{removed_at:?}");
 }
 
+/// The streams that were begun.
+fn begun(said: &Said) -> Vec<StreamId> {
+    let begin = |(_, bytes): &(MemberId, Vec<u8>)| match PeerMsg::decode(bytes) {
+        Ok(PeerMsg::SnapBegin { strm, .. }) => Some(strm),
+        _ => None,
+    };
+    said.sent.iter().filter_map(begin).collect()
+}
+
+/// L4: the two need not wait until the stream must have been lost.
+#[test]
+fn a_stream_that_its_learner_does_not_have_begins_again_soon() {
+    let mut said = Said::default();
+    let mut replica = primary(&part(1, &[ME], &[(PEER, 2)], &[ME, PEER]), 1, &mut said);
+    let first = begun(&said)[0];
+    let lost = PeerMsg::SnapLost { pid: PID, strm: first };
+    replica.receive(at_ms(1), PEER, &lost, &mut said);
+    for ms in [20, 60] {
+        replica.tick(at_ms(ms), &mut said);
+        replica.flush(at_ms(ms), &mut said);
+        assert_eq!(begun(&said).len(), if ms == 20 { 1 } else { 2 });
+    }
+    // A learner whose map was newer when it began has not taken it, and says so at its end.
+    let mut said = Said::default();
+    let mut replica = learner(&mut said);
+    let end = PeerMsg::SnapEnd { pid: PID, strm: first, count: 0 };
+    replica.receive(at_ms(1), ME, &end, &mut said);
+    let mut answer = Vec::new();
+    lost.encode(&mut answer);
+    assert_eq!(said.sent, [(ME, answer)]);
+}
+
 /// L5. Each put arrives before the acknowledgement of the one before.
 #[test]
 fn a_learner_under_steady_writes_becomes_in_sync() {
     let mut said = Said::default();
     let mut replica = primary(&part(1, &[ME], &[(PEER, 2)], &[ME, PEER]), 1, &mut said);
-    let strm = said
-        .sent
-        .iter()
-        .find_map(|(_, bytes)| match PeerMsg::decode(bytes) {
-            Ok(PeerMsg::SnapBegin { strm, .. }) => Some(strm),
-            _ => None,
-        })
-        .expect("a stream begins");
+    let strm = begun(&said)[0];
     let key = |n: u64| format!("k{n}").into_bytes();
     put(&mut replica, 1, 1, &key(1), &mut said);
     for n in 2..50 {

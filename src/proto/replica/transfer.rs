@@ -19,6 +19,9 @@ use crate::wire::{Item, PeerMsg, SessionRecord};
 
 /// A stream that its learner does not confirm for this long after its end starts again.
 const RESTART_MS: u64 = 3000;
+/// One that its learner says it does not have starts again after this long: time for the two to
+/// get the same map.
+const LOST_RESTART_MS: u64 = 50;
 
 /// The primary's side of one stream.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(super) struct Outgoing {
     /// It was counted when it held everything committed: it may be in sync for the coordinator
     /// any time now (L5). Never taken back but by the map (L7).
     pub(super) shadow: bool,
+    /// The learner says that it does not have it.
+    pub(super) is_lost: bool,
     /// When a piece of the snapshot last moved, or had no room to.
     moved_at: Nanos,
 }
@@ -51,6 +56,7 @@ impl Outgoing {
             snap_ok: false,
             counted: false,
             shadow: false,
+            is_lost: false,
             moved_at: now,
         }
     }
@@ -60,9 +66,10 @@ impl Outgoing {
         self.cursor.is_some()
     }
 
-    /// Whether a piece of the snapshot must have been lost, so that it has to start again (L4).
+    /// Whether a piece of the snapshot was lost, so that it has to start again (L4).
     pub(super) fn is_stuck(&self, now: Nanos) -> bool {
-        !self.snap_ok && now.since(self.moved_at).as_millis() as u64 > RESTART_MS
+        let patience_ms = if self.is_lost { LOST_RESTART_MS } else { RESTART_MS };
+        !self.snap_ok && now.since(self.moved_at).as_millis() as u64 > patience_ms
     }
 
     /// Sends the sessions, all at once and before everything else, so that entries of the live log

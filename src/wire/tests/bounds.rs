@@ -202,7 +202,7 @@ fn numbers_kept_for_later_are_refused() {
         bytes[9] = op;
         assert_eq!(ClientMsg::decode(&bytes), Err(DecodeError("op")));
     }
-    for number in [0x2C, 0x2D] {
+    for number in [0x2D, 0x2E] {
         assert_eq!(PeerMsg::decode(&[number]), Err(DecodeError("peer message type")));
     }
     assert_eq!(ControlMsg::decode(&[0x49]), Err(DecodeError("control message type")));

@@ -492,6 +492,7 @@ pub fn peer_message() -> impl Strategy<Value = PeerMsg<'static>> {
         ),
         1 => (pid(), strm(), any::<u32>())
             .prop_map(|(pid, strm, count)| PeerMsg::SnapEnd { pid, strm, count }),
+        1 => (pid(), strm()).prop_map(|(pid, strm)| PeerMsg::SnapLost { pid, strm }),
         1 => (pid(), cfg(), cfg()).prop_map(|(pid, cfg, was_active_at)| PeerMsg::Relinquish {
             pid,
             cfg,

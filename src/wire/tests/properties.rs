@@ -121,5 +121,5 @@ fn the_generators_reach_every_variant() {
     assert_eq!(count(Kind::Client), operations + 6);
     assert_eq!(count(Kind::Server), replies + 4);
     assert_eq!(count(Kind::Control), commands + 8);
-    assert_eq!(count(Kind::Peer), operations + replies + 10);
+    assert_eq!(count(Kind::Peer), operations + replies + 11);
 }
