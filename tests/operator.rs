@@ -199,3 +199,48 @@ fn a_ring_without_leases_says_so_and_works() {
         assert_eq!(value, Some(key));
     }
 }
+
+/// What a client still takes for a member may be a node of another ring by now, with the same ids.
+#[test]
+fn a_ring_is_changed_by_its_own_members_only() {
+    let mut cluster = Cluster::new(params(3), &["a", "b", "c", "d"]);
+    let address = cluster.nodes[0].1.address();
+    cluster.crash(&["a"]);
+    until("the death of a", || cluster.state("a") == Some(MemberState::Down));
+    let listen = address.clone();
+    let other = Ring::start(NodeConfig { listen, ..Default::default() }).unwrap();
+    let ids: Vec<Ring> = (0..2)
+        .map(|_| {
+            let start = Start::Join(vec![address.clone()]);
+            Ring::start(NodeConfig { start, ..Default::default() }).unwrap()
+        })
+        .collect();
+    let info = cluster.client.info().unwrap();
+    let dead = info.members.iter().find(|member| member.node.name == "a").unwrap();
+    assert!(!dead.reachable, "another node is at its address");
+    cluster.client.drop_node("c", wait()).unwrap();
+    assert_eq!(cluster.state("c"), None);
+    assert_eq!(other.info().unwrap().members.len(), 1 + ids.len());
+}
+
+/// Each ends as soon as it has left; the last one is told that it is, and stays for the others.
+#[test]
+fn all_but_one_may_leave_at_once() {
+    for _ in 0..5 {
+        let cluster = Cluster::new(params(2), &["a", "b", "c", "d"]);
+        let leave = |(name, node): (&'static str, Ring)| {
+            std::thread::spawn(move || {
+                let left = node.drop_node(name, forced()).map_err(|error| error.status());
+                if left.is_ok() {
+                    node.close();
+                }
+                (left.map(|_| ()), node)
+            })
+        };
+        let threads: Vec<_> = cluster.nodes.into_iter().map(leave).collect();
+        let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let mut ends: Vec<_> = ends.iter().map(|(left, _)| left.clone()).collect();
+        ends.sort_by_key(|left| left.is_err());
+        assert_eq!(ends, [Ok(()), Ok(()), Ok(()), Err(Status::Refused)]);
+    }
+}

@@ -49,6 +49,8 @@ pub(super) fn unexpected(address: &str) -> Error {
 
 /// Connections to the nodes that were asked before.
 pub(super) struct Asker {
+    /// Only nodes of this ring are asked; whoever it is if it is zero.
+    cluster: ClusterId,
     lanes: Lanes,
     contacts: Vec<Contact>,
     last_id: u64,
@@ -74,9 +76,15 @@ struct Errand {
 }
 
 impl Asker {
-    /// One that knows nobody yet.
+    /// One that asks whoever is there.
     pub(super) fn new() -> Self {
-        Self { lanes: Lanes::new(), contacts: Vec::new(), last_id: 0 }
+        Self::of(ClusterId::default())
+    }
+
+    /// One that asks the nodes of a ring. At the address of a member that has died another node
+    /// may listen by now: it says so instead of answering.
+    pub(super) fn of(cluster: ClusterId) -> Self {
+        Self { cluster, lanes: Lanes::new(), contacts: Vec::new(), last_id: 0 }
     }
 
     /// Who is at this address.
@@ -226,7 +234,7 @@ impl Asker {
         let link = self.lanes.add(socket, options);
         let hello = Hello {
             role: Role::Client,
-            cluster: ClusterId::default(),
+            cluster: self.cluster,
             generation: 0,
             from: MemberId::ZERO,
             to: MemberId::ZERO,

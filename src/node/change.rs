@@ -35,7 +35,8 @@ const OTHERS_ASKED: usize = 2;
 pub(super) fn add_node(source: &Source, address: &str, options: ChangeOptions<'_>) -> Result<()> {
     Address::parse(address)?;
     let mut watch = Watch::new(source, options.timeout)?;
-    let greeting = watch.asker.greet(address, watch.until, &|| source.check_open())?;
+    let mut door = Asker::new();
+    let greeting = door.greet(address, watch.until, &|| source.check_open())?;
     let ours = watch.map.cluster;
     if greeting.cluster == ours {
         let name = watch.map.members.get(&greeting.mid).map_or(address, |member| &member.name);
@@ -55,15 +56,18 @@ pub(super) fn add_node(source: &Source, address: &str, options: ChangeOptions<'_
         coordinator.into_iter().chain(others).map(|member| member.addr.as_str()).collect();
     dedup_unsorted(&mut seeds);
     let invite = |id| ClientMsg::Invite { id, cluster: ours, seeds: seeds.clone() };
-    let answer = watch.asker.ask(address, invite, watch.until, &|| source.check_open())?;
+    let answer = door.ask(address, invite, watch.until, &|| source.check_open())?;
     outcome(&answer, address)?;
     // Its greeting tells the id that the ring has given it.
-    watch.asker.forget(address);
-    let mid = watch.asker.greet(address, watch.until, &|| source.check_open())?.mid;
+    door.forget(address);
+    let mid = door.greet(address, watch.until, &|| source.check_open())?.mid;
     watch.wait_until(None, |map| map.members.contains_key(&mid))?;
     match options.wait {
-        true => watch.wait_moved(options.on_progress, None, |map| {
-            map.members.get(&mid).is_none_or(|m| m.state != MemberState::Up) || map.is_settled()
+        // One that is taken for dead meanwhile comes back, or the ring goes on without it.
+        true => watch.wait_moved(options.on_progress, None, |map| match map.members.get(&mid) {
+            Some(member) if member.is_dead() => false,
+            Some(member) => member.state == MemberState::Leaving || map.is_settled(),
+            None => true,
         })?,
         false => return Ok(()),
     }
@@ -100,11 +104,11 @@ pub(super) fn drop_node(
                 state == Some(MemberState::Leaving) || boottime().since(asked) > COMMAND_TIME;
             state.is_none() || (has_left && state != Some(MemberState::Leaving))
         })?;
-        if watch.map.members.contains_key(&mid) {
+        if watch.map.members.contains_key(&mid) && !watch.has_left() {
             let sentence = format!("{name_or_address} stays: the drop was called off");
             return Err(Error::new(Status::Aborted, sentence));
         }
-        if let Some(member) = before.members.get(&mid) {
+        if let Some(member) = before.members.get(&mid).filter(|_| !watch.has_left()) {
             watch.wait_standing_by(&member.addr)?;
         }
     } else if force {
@@ -181,6 +185,8 @@ struct Watch<'s> {
     until: Nanos,
     /// This one may stop to know the ring.
     leaving: Option<MemberId>,
+    /// Who looks, if it is a member itself.
+    me: Option<MemberId>,
     turn: usize,
 }
 
@@ -188,10 +194,21 @@ impl<'s> Watch<'s> {
     /// Begins with the newest map that any member has.
     fn new(source: &'s Source, timeout: Duration) -> Result<Self> {
         let until = boottime() + timeout;
-        let mut asker = Asker::new();
         let patience = until.min(boottime() + PATIENCE);
-        let map = newest_map(source, &mut asker, &source.map()?, patience)?;
-        Ok(Self { source, asker, map, until, leaving: None, turn: 0 })
+        let known = source.map()?;
+        let mut asker = Asker::of(known.cluster);
+        let map = newest_map(source, &mut asker, &known, patience)?;
+        let me = match source {
+            Source::Node(node) => node.member_id(),
+            Source::Client(_) => None,
+        };
+        Ok(Self { source, asker, map, until, leaving: None, me, turn: 0 })
+    }
+
+    /// Whether the member that leaves is this very node, and knows that it has left. Nobody may be
+    /// there to ask: the others may have ended meanwhile.
+    fn has_left(&self) -> bool {
+        self.me.is_some() && self.leaving == self.me && self.source.map().is_err()
     }
 
     /// Gets the map once more.
@@ -222,11 +239,18 @@ impl<'s> Watch<'s> {
                 Err(error) if error.status().is_retryable() && boottime() < self.until => {
                     self.pause()?;
                     self.look()?;
-                    if is_done(&self.map) {
-                        return Ok(());
+                }
+                // Of an earlier try the answer may have been lost.
+                Err(error) if attempt > 1 => {
+                    self.look()?;
+                    if !is_done(&self.map) && !self.has_left() {
+                        return Err(error);
                     }
                 }
                 result => return result,
+            }
+            if is_done(&self.map) || self.has_left() {
+                return Ok(());
             }
         }
     }
@@ -239,8 +263,14 @@ impl<'s> Watch<'s> {
         // A leader without a majority keeps the answer for as long as it leads, about a second.
         let until = self.until.min(boottime() + 4 * PATIENCE);
         let source = self.source;
-        let answer = self.asker.ask(address, wanted, until, &|| source.check_open())?;
-        outcome(&answer, address)
+        match self.asker.ask(address, wanted, until, &|| source.check_open()) {
+            Ok(answer) => outcome(&answer, address),
+            Err(error) if error.status() == Status::WrongRing => {
+                let sentence = format!("{address} is another node's now: {}", error.message());
+                Err(Error::new(Status::Unavailable, sentence))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits for the end of a movement and tells how far it is. `emptied`: whose copies have to
@@ -275,7 +305,7 @@ impl<'s> Watch<'s> {
                 let sentence = "no longer waited for; the movement goes on in the ring";
                 return Err(Error::new(Status::Aborted, sentence));
             }
-            if is_done(&self.map) {
+            if is_done(&self.map) || self.has_left() {
                 return Ok(());
             }
             if boottime() >= self.until {
@@ -294,8 +324,7 @@ impl<'s> Watch<'s> {
         let until = self.until.min(boottime() + STAND_BY_TIME);
         let source = self.source;
         while boottime() < until {
-            self.asker.forget(address);
-            let greeting = self.asker.greet(address, until, &|| source.check_open());
+            let greeting = Asker::new().greet(address, until, &|| source.check_open());
             if greeting.is_err() || greeting.is_ok_and(|greeting| greeting.cluster.0 == 0) {
                 return source.check_open();
             }

@@ -31,9 +31,10 @@ pub(super) struct Survey {
 
 /// Asks all members what they hold, by the newest map that any of them has.
 pub(super) fn survey(source: &Source) -> Result<Survey> {
-    let mut asker = Asker::new();
     let until = source.deadline(None).min(boottime() + PATIENCE);
-    let map = newest_map(source, &mut asker, &source.map()?, until)?;
+    let known = source.map()?;
+    let mut asker = Asker::of(known.cluster);
+    let map = newest_map(source, &mut asker, &known, until)?;
     let order: Vec<MemberId> = map.members.keys().copied().collect();
     let addresses: Vec<&str> = map.members.values().map(|m| m.addr.as_str()).collect();
     let until = source.deadline(None).min(boottime() + PATIENCE);
@@ -87,7 +88,8 @@ pub(super) fn newest_of(
 /// The partitions whose copies are all lost.
 pub(super) fn lost_partitions(source: &Source) -> Result<Vec<PartitionId>> {
     let until = source.deadline(None).min(boottime() + PATIENCE);
-    let map = newest_map(source, &mut Asker::new(), &source.map()?, until)?;
+    let known = source.map()?;
+    let map = newest_map(source, &mut Asker::of(known.cluster), &known, until)?;
     Ok(super::change::lost_partitions(&map))
 }
 

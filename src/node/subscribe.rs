@@ -239,7 +239,7 @@ impl Events {
             Source::Node(node) => Feed::Told(node.hub().subscribe(node.map())),
             Source::Client(client) => Feed::Looked(Box::new(Lookout {
                 inbox: Inbox::default(),
-                asker: Asker::new(),
+                asker: Asker::of(client.map().cluster),
                 tracker: Tracker::new(client.map()),
                 turn: 0,
                 next: Nanos::ZERO,

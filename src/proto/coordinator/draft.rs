@@ -245,6 +245,8 @@ impl Draft {
         let fresh: Vec<MemberId> = fresh.map(|(mid, _)| *mid).collect();
         voters.extend(fresh);
         voters.extend(rest.iter().filter(|mid| state(mid) == Some(MemberState::Away)));
+        // Whoever holds data rather than a router: the data shall not depend on one more node.
+        voters.sort_by_key(|mid| self.map.members.get(mid).is_some_and(|m| m.weight == 0));
         let size = self.map.members.values().filter(|m| m.state != MemberState::Leaving).count();
         // Two or four voters survive no more failures than one or three.
         let wanted = size.min(voters.len()).clamp(1, VOTERS_MAX);

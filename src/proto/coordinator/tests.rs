@@ -324,6 +324,19 @@ fn the_voters_follow_the_size_of_the_ring() {
 }
 
 #[test]
+fn whoever_holds_data_votes_rather_than_a_router() {
+    let mut ring = ring_of(&["a"]);
+    ring.operate(&Command::Join(JoinInfo { weight: 0, ..info("router") })).unwrap();
+    settle(&mut ring);
+    ring.operate(&Command::Join(info("b"))).unwrap();
+    settle(&mut ring);
+    assert_eq!(ring.map().voters.len(), 3);
+    ring.operate(&Command::Leave { mid: MemberId(1) }).unwrap();
+    settle(&mut ring);
+    assert_eq!(ring.map().voters, [MemberId(3)]);
+}
+
+#[test]
 fn another_voter_leads_when_the_leader_is_gone_and_it_is_replaced_when_it_stays_away() {
     let mut ring = ring_of(&["a", "b", "c", "d"]);
     let before = ring.map().clone();
