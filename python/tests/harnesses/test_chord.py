@@ -258,6 +258,7 @@ def test_5_root_and_three_peers() -> None:
             wait_for_update(console, ring.address(behind), ring.address(before))
             assert f"setting successor to:  {pair(behind)}" in console.lines
             assert f"setting predecessor to:  {pair(before)}" in console.lines
+        ring.look_in().wait_settled(timeout=PATIENCE)  # no key changes hands while it is asked for
         console = ring.client()
         for n in range(10):
             where = store(console, f"k{n}", f"v{n}")
