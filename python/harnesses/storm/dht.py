@@ -1,0 +1,98 @@
+"""A peer's part of the DHT: its ringkv node, and all that a storm peer asks of it.
+
+The key of an event is its id as a decimal number, the value its row as a JSON object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ringkv
+from records import COLUMNS, Record
+
+# A ring of a few peers needs no more; fewer partitions are agreed on and moved faster.
+_PARTITIONS = 1024
+_SECONDS_MAX = 30.0
+_QUERY_SECONDS_MAX = 2.0
+
+
+class Dht:
+    """A node of the ring. ``on_missing`` is called, in a thread, with the name of each member that
+    is not heard or has left."""
+
+    def __init__(
+        self, name: str, ip: str, port: int, ring: str | None, on_missing: Callable[[str], None]
+    ) -> None:
+        """Joins the ring of the node at the address ``ring``, or creates a new one."""
+        self.name = name
+        self._on_missing = on_missing
+        options: ringkv.NodeOptions = {
+            "name": name,
+            "listen": f"{ip}:{port}",
+            # Whoever registers with an address of a network wants to be reached there.
+            "accept_public": not ipaddress.IPv4Address(ip).is_loopback,
+            "start_timeout": _SECONDS_MAX,
+        }
+        if ring is None:
+            options |= {"hash": "integer", "copies": 3, "partitions": _PARTITIONS}
+        else:
+            options["join"] = ring
+        self._ring = ringkv.Node.start(codec="json", **options)
+        threading.Thread(target=self._watch, args=(self._ring.events(),), daemon=True).start()
+
+    def load(self, records: Mapping[str, Record]) -> int:
+        """Stores the records; how many there are when all of them have their copies."""
+        self.wait()
+        self._ring.put_many(records, timeout=_SECONDS_MAX)
+        return len(self._ring)
+
+    def wait(self) -> None:
+        """Waits until every record is where it belongs."""
+        self._ring.wait_settled(timeout=_SECONDS_MAX)
+
+    def counts(self) -> dict[str, int]:
+        """How many records each member answers for."""
+        return {member.node.name: member.keys for member in self._ring.info().members}
+
+    def held(self, event: str) -> Record | None:
+        """The record, if this very node holds a copy of it."""
+        with contextlib.suppress(ringkv.RingError):
+            return _as_record(self._ring.get(event, lookup="local"))
+        return None
+
+    def find(self, event: str) -> Record | None:
+        """The record, wherever it is."""
+        return _as_record(self._ring.get(event, timeout=_QUERY_SECONDS_MAX))
+
+    def forget(self, name: str) -> bool:
+        """Drops a dead member, so that its copies are made anew at once; whether that was done."""
+        with contextlib.suppress(KeyError, ringkv.RingError):
+            if self._ring.info().member(name).state != "up":
+                self._ring.drop_node(name, timeout=_SECONDS_MAX)
+                return True
+        return False
+
+    def leave(self, timeout: float = _SECONDS_MAX) -> None:
+        """Hands this node's records to the others, and closes it."""
+        self._ring.drop_node(self.name, timeout=timeout)
+        self.close()
+
+    def close(self) -> None:
+        """Ends the node. To the others it has crashed, unless it left before."""
+        self._ring.close()
+
+    def _watch(self, events: Iterator[ringkv.Event]) -> None:
+        for event in events:
+            if event.kind in ("suspect", "down", "left") and event.member is not None:
+                self._on_missing(event.member.name)
+
+
+def _as_record(value: Any) -> Record | None:
+    """What is stored, if it looks like a record: other programs may write into the ring, too."""
+    if isinstance(value, dict) and all(isinstance(value.get(name), str) for name in COLUMNS):
+        return {name: value[name] for name in COLUMNS}
+    return None
