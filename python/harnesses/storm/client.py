@@ -79,7 +79,7 @@ class Commands:
         say("SUCCESS")
 
     def _setup(self, name: str, n: str, year: str) -> None:
-        """Creates the ring, has the others join it, and stores the records of a year."""
+        """Creates a ring, adds the nodes of the others, and stores the records of a year."""
         peer = self._peer
         try:
             records = read_year(self._data, year)
@@ -89,14 +89,14 @@ class Commands:
             members = read_members(peer.ask(f"setup-dht {name} {n} {year}"))
             say("SUCCESS")
             with peer.undone_if_it_fails():
-                peer.enter(ring=None)
+                peer.enter("creator")
                 peer.identifier = 0
-                set_id = {"command": "set-id", "ring": peer.to_peers.address}
                 peer.tell(
-                    (member, {**set_id, "identifier": at})
+                    (member, {"command": "set-id", "identifier": at})
                     for at, member in enumerate(members)
                     if at > 0
                 )
+                peer.dht.add(members[1:])
                 stored = peer.dht.load(records)
                 peer.report(members)
                 say(f"{stored} of {len(records)} records stored")
@@ -123,7 +123,7 @@ class Commands:
         with peer.change("join-dht"):
             members = read_members(peer.ask(f"join-dht {name}"))
             with peer.undone_if_it_fails():
-                peer.enter(",".join(f"{member.ip}:{member.p_port}" for member in members))
+                peer.enter(members)
                 peer.dht.wait()
             self._rebuilt([*members, Member(name, *peer.to_peers.address)])
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from messages import Member
+from protocol import Address
+from records import COLUMNS, Record
 
 import ringkv
-from records import COLUMNS, Record
 
 # A ring of a few peers needs no more; fewer partitions are agreed on and moved faster.
 _PARTITIONS = 1024
@@ -20,33 +23,44 @@ _SECONDS_MAX = 30.0
 _QUERY_SECONDS_MAX = 2.0
 
 
+#: How a node begins: it creates a ring, waits until it is added to one, or joins these members.
+Role = Literal["creator", "standby"] | list[Member]
+
+
 class Dht:
     """A node of the ring. ``on_missing`` is called, in a thread, with the name of each member that
     is not heard or has left."""
 
     def __init__(
-        self, name: str, ip: str, port: int, ring: str | None, on_missing: Callable[[str], None]
+        self, name: str, address: Address, role: Role, on_missing: Callable[[str], None]
     ) -> None:
-        """Joins the ring of the node at the address ``ring``, or creates a new one."""
         self.name = name
         self._on_missing = on_missing
         options: ringkv.NodeOptions = {
             "name": name,
-            "listen": f"{ip}:{port}",
+            "listen": _at(address),
             # Whoever registers with an address of a network wants to be reached there.
-            "accept_public": not ipaddress.IPv4Address(ip).is_loopback,
+            "accept_public": not ipaddress.IPv4Address(address[0]).is_loopback,
             "start_timeout": _SECONDS_MAX,
         }
-        if ring is None:
-            options |= {"hash": "integer", "copies": 3, "partitions": _PARTITIONS}
-        else:
-            options["join"] = ring
+        match role:
+            case "creator":
+                options |= {"hash": "integer", "copies": 3, "partitions": _PARTITIONS}
+            case "standby":
+                options["standby"] = True
+            case members:
+                options["join"] = [_at((member.ip, member.p_port)) for member in members]
         self._ring = ringkv.Node.start(codec="json", **options)
         threading.Thread(target=self._watch, args=(self._ring.events(),), daemon=True).start()
 
-    def load(self, records: Mapping[str, Record]) -> int:
-        """Stores the records; how many there are when all of them have their copies."""
+    def add(self, members: Iterable[Member]) -> None:
+        """Takes standby nodes into the ring."""
+        for member in members:
+            self._ring.add_node(_at((member.ip, member.p_port)), wait=False)
         self.wait()
+
+    def load(self, records: Mapping[str, Record]) -> int:
+        """Stores the records; how many the ring has then."""
         self._ring.put_many(records, timeout=_SECONDS_MAX)
         return len(self._ring)
 
@@ -89,6 +103,10 @@ class Dht:
         for event in events:
             if event.kind in ("suspect", "down", "left") and event.member is not None:
                 self._on_missing(event.member.name)
+
+
+def _at(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
 
 
 def _as_record(value: Any) -> Record | None:

@@ -119,7 +119,7 @@ def _is_record(value: object) -> bool:
 
 #: What peers tell each other: the fields of each command, and what must be true of them.
 MESSAGES: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
-    "set-id": {"name": is_name, "identifier": is_number, "ring": is_address},
+    "set-id": {"name": is_name, "identifier": is_number},
     "reset-id": {"name": is_name, "members": is_members},
     "teardown": {"name": is_name},
     "find-event": {

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from dht import Dht
+from dht import Dht, Role
 from messages import Member, RefusedError, read_members, read_message, unpack
 from protocol import PATIENCE, Address, Endpoint, NoAnswerError, Request, say
 from walks import Walks
 
 from ringkv import RingError
 
-#: On a busy machine a node may need this many seconds to join a ring.
-JOIN_PATIENCE: Final = 20.0
 END_PATIENCE: Final = 5.0
 
 
@@ -59,12 +57,11 @@ class Peer:
             raise RefusedError("this peer is in no DHT")
         return self._dht
 
-    def enter(self, ring: str | None) -> None:
-        """Starts the node, in a new ring or that of others, in place of one it may still have."""
+    def enter(self, role: Role) -> None:
+        """Starts the node, in place of one that there may still be."""
         with self._lock:
             self.quit()
-            ip, port = self.to_peers.address
-            self._dht = Dht(self.name, ip, port, ring, self._on_missing)
+            self._dht = Dht(self.name, self.to_peers.address, role, self._on_missing)
 
     def quit(self) -> None:
         """Ends the node."""
@@ -92,7 +89,7 @@ class Peer:
             member, message = each
             text = json.dumps({**message, "name": member.name})
             try:
-                unpack(self.to_peers.request((member.ip, member.p_port), text, JOIN_PATIENCE))
+                unpack(self.to_peers.request((member.ip, member.p_port), text))
             except (NoAnswerError, RefusedError) as error:
                 raise RefusedError(f"{member.name}: {error}") from None
 
@@ -149,8 +146,7 @@ class Peer:
     def _obey(self, message: dict[str, Any]) -> None:
         match message["command"]:
             case "set-id":
-                ip, port = message["ring"]
-                self.enter(f"{ip}:{port}")
+                self.enter("standby")
                 self._take_id(message["identifier"])
             case "reset-id":
                 self._find_place(read_members(message["members"]))

@@ -278,8 +278,9 @@ class Manager:
             outside = self.dht
             self._assign([])
         for name in outside:
-            if name in self.peers:
-                self._ask(self.peers[name], "teardown")
+            peer = self.peers.get(name)
+            if peer is not None and self._ask(peer, "teardown") != "SUCCESS":
+                self._remove(peer)
 
     def _begin(self, command: str, peer: Peer, completed_by: str) -> None:
         self.change = Change(command, peer.name, completed_by, time.monotonic() + DEAD_AFTER)
