@@ -19,6 +19,7 @@ import ringkv
 
 # A ring of a few peers needs no more; fewer partitions are agreed on and moved faster.
 _PARTITIONS = 1024
+_ATTEMPTS = 3
 _SECONDS_MAX = 30.0
 _QUERY_SECONDS_MAX = 2.0
 
@@ -61,7 +62,15 @@ class Dht:
 
     def load(self, records: Mapping[str, Record]) -> int:
         """Stores the records; how many the ring has then."""
-        self._ring.put_many(records, timeout=_SECONDS_MAX)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._ring.put_many(records, timeout=_SECONDS_MAX)
+                break
+            except ringkv.RingError as error:
+                # If a member dies just then, the fate of a write may be unknown. A row can be
+                # stored twice without harm.
+                if attempt + 1 == _ATTEMPTS or not (error.maybe_applied or error.retryable):
+                    raise
         return len(self._ring)
 
     def wait(self) -> None:

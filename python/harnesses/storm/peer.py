@@ -17,6 +17,8 @@ from walks import Walks
 
 from ringkv import RingError
 
+#: Seconds until a peer that does not answer another one is given up.
+TELL_PATIENCE: Final = 2.0
 END_PATIENCE: Final = 5.0
 
 
@@ -89,7 +91,7 @@ class Peer:
             member, message = each
             text = json.dumps({**message, "name": member.name})
             try:
-                unpack(self.to_peers.request((member.ip, member.p_port), text))
+                unpack(self.to_peers.request((member.ip, member.p_port), text, TELL_PATIENCE))
             except (NoAnswerError, RefusedError) as error:
                 raise RefusedError(f"{member.name}: {error}") from None
 

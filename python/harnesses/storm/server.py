@@ -21,7 +21,9 @@ from protocol import Address, Endpoint, NoAnswerError, Request, say
 PEERS_MAX: Final = 256
 PEERS_MIN: Final = 3
 #: Seconds after which a peer that does not answer is taken for dead.
-DEAD_AFTER: Final = 1.0
+DEAD_AFTER: Final = 1.5
+#: How often it is asked whether it still works on the change that it has begun.
+CHECK_EVERY: Final = 1.0
 
 
 class State(StrEnum):
@@ -89,13 +91,13 @@ class Manager:
     def run(self) -> None:
         """Serves until it is interrupted."""
         while True:
-            request = self.endpoint.next_request(timeout=DEAD_AFTER)
+            request = self.endpoint.next_request(timeout=CHECK_EVERY)
             if request is not None:
                 request.answer(self._answer(request))
             change = self.change
             if change is not None and time.monotonic() >= change.check_at:
                 self._check(change)
-                change.check_at = time.monotonic() + DEAD_AFTER
+                change.check_at = time.monotonic() + CHECK_EVERY
 
     def _answer(self, request: Request) -> str:
         words = request.text.split()
@@ -283,7 +285,7 @@ class Manager:
                 self._remove(peer)
 
     def _begin(self, command: str, peer: Peer, completed_by: str) -> None:
-        self.change = Change(command, peer.name, completed_by, time.monotonic() + DEAD_AFTER)
+        self.change = Change(command, peer.name, completed_by, time.monotonic() + CHECK_EVERY)
 
     def _complete(self, peer: Peer, command: str) -> None:
         change = self.change
