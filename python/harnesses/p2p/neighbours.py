@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from post import PEERS
@@ -17,8 +18,10 @@ class Neighbours:
         self.silent: set[int] = set()
         #: Peers that are about to join between this one and its first successor.
         self.welcomed: set[int] = set()
-        # Until these are there the network is about to form, and changes are no news.
-        self._awaited: set[int] | None = awaited
+        #: Set when the network has formed: when the awaited peers are there. Changes are no news
+        #: until then.
+        self.formed = asyncio.Event()
+        self._awaited = awaited
         self._states: Mapping[int, str] = {}
         self._say = say
 
@@ -40,7 +43,7 @@ class Neighbours:
         self.first, self.second = [*others, self.me, self.me][:2]
         self.predecessor = others[-1] if others else self.me
         gone = [peer for peer in dict.fromkeys(before) if peer not in (self.me, *others)]
-        if self._awaited is not None:
+        if not self.formed.is_set():
             if gone or self._awaited <= {self.me, *others}:
                 self.stop_awaiting()
         elif before != (self.first, self.second):
@@ -48,8 +51,8 @@ class Neighbours:
 
     def stop_awaiting(self) -> None:
         """From now on changes are news."""
-        if self._awaited is not None:
-            self._awaited = None
+        if not self.formed.is_set():
+            self.formed.set()
             self._say(f"My first successor is Peer {self.first}")
             self._say(f"My second successor is Peer {self.second}")
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import ringkv
-from files import Files
 from peer import Peer
 from post import PEERS, Notice, Post
+from storage import Files
 from terminal import say
 
 USAGE: Final = (
@@ -34,7 +34,7 @@ USAGE: Final = (
 )
 BASE_PORT: Final = 12000
 FILE_BYTES_MAX: Final = 64 << 20
-CALL_SECONDS: Final = 30.0
+CALL_SECONDS: Final = 15.0
 INTERVAL_MAX: Final = 24 * 3600.0
 #: How long a peer looks for the network. It can be interrupted once in every try.
 ENTER_SECONDS: Final = 60.0

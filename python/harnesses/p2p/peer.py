@@ -11,15 +11,16 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import ringkv
-from files import Files, receive_file, store_file
 from neighbours import Neighbours
 from post import BATCH, PEERS, Notice, Post, is_file_name
+from storage import LEAVE_SECONDS, Files, leave_ring, receive_file, store_file
 from terminal import say, typed_lines
 
 HELP: Final = """store NNNN    stores NNNN.pdf of this directory, or a small text if there is none
 request NNNN  fetches it into received_NNNN.pdf
 status        shows the successors, the predecessor and the files of this peer
 quit          leaves the network in order"""
+
 FORWARDED: Final = {
     "join": "Peer {peer} Join request forwarded to my successor",
     "store": "Store {file} request forwarded to my successor",
@@ -28,7 +29,6 @@ FORWARDED: Final = {
 
 #: How long the successors that ``init`` names may take to come.
 FORM_SECONDS: Final = 60.0
-LEAVE_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 3.0
 ANSWER_TRIES: Final = 5
 LOST_PINGS: Final = 3
@@ -54,7 +54,7 @@ class Peer:
         self._interval = interval
         self._ring = ring
         self._post = post
-        self._leaving = False
+        self._leaving = self._lost = False
         self._losses: Counter[int] = Counter()
         self._outbox: asyncio.Queue[Notice] = asyncio.Queue(OUTBOX)
         self._tickets = itertools.count()
@@ -93,10 +93,13 @@ class Peer:
     async def _leave(self) -> bool:
         """Ends what was begun, lets the others have the files of this peer, and leaves."""
         self._leaving = True
+        if self._lost:
+            return False
         if self._commands:
             await asyncio.wait(self._commands, timeout=LEAVE_SECONDS)
         try:
-            await self._call(drop, self._ring, str(self.me))
+            if not await self._call(leave_ring, self._ring, str(self.me)):
+                say("this was the last peer, the files are gone with it")
         except ringkv.RingError as error:
             say(f"can not leave in order, the others will notice: {error}")
             return False
@@ -139,6 +142,7 @@ class Peer:
     def _lose_ring(self, error: ringkv.RingError) -> None:
         if not self._leaving:
             say(f"this peer is not part of the network any more: {error}")
+            self._lost = True
             self._stop.set()
 
     def _say_news(self, line: str) -> None:
@@ -148,6 +152,7 @@ class Peer:
     # Pings
 
     async def _ping_successors(self) -> None:
+        await self.neighbours.formed.wait()
         while True:
             both = dict.fromkeys((self.neighbours.first, self.neighbours.second))
             successors = [peer for peer in both if peer != self.me]
@@ -347,12 +352,3 @@ class Peer:
         more = " ..." if len(files) > FILES_SHOWN else ""
         say(f"Files of mine: {len(files)}  {' '.join(files[:FILES_SHOWN])}{more}".rstrip())
         say(f"Copies of files of others: {member.keys_held - member.keys}")
-
-
-def drop(ring: Files, name: str) -> None:
-    """Drops a member in order. With few peers the ring would rather keep it; its user decides."""
-    try:
-        ring.drop_node(name, timeout=LEAVE_SECONDS)
-    except ringkv.RingRefusedError:
-        if sum(member.state == "up" for member in ring.info().members) > 1:
-            ring.drop_node(name, timeout=LEAVE_SECONDS, force=True)
