@@ -74,13 +74,15 @@ def leave_ring(ring: Files, name: str) -> bool:
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """Repeats what may succeed later. When peers have died, the ring refuses writes to files of
-    which one copy is left, until it has made new copies a moment later."""
+    """Repeats what may succeed later. When peers have died, the ring refuses to write a file of
+    which one copy is left, until it has made new copies a moment later. What may have taken effect
+    is repeated, too: to store the same file once more changes nothing."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return call()
         except ringkv.RingError as error:
-            if not error.retryable or time.monotonic() > deadline:
+            hopeful = error.retryable or error.maybe_applied
+            if not hopeful or time.monotonic() > deadline:
                 raise
         time.sleep(RETRY_SECONDS)

@@ -137,7 +137,9 @@ OWNERS = {"4103": 8, "2067": 19, "2012": 2, "0159": 2, "0000": 2, "9999": 19, "1
 
 
 def test_files_are_where_the_first_program_put_them(network: Network) -> None:
-    network.init(*SEVEN)
+    network.init(*SEVEN, order=reversed(SEVEN))
+    with network.connect() as ring:
+        assert [member.position >> 56 for member in ring.info().members] == list(SEVEN)
     for file, owner in OWNERS.items():
         assert network.holders(file)[0] == owner
         store(network, 4, file, owner)
@@ -151,15 +153,6 @@ def test_files_are_where_the_first_program_put_them(network: Network) -> None:
 
 
 # Entering
-
-
-@pytest.mark.parametrize("order", [(19, 14, 9, 8, 5, 4, 2), (8, 2, 19, 5, 14, 4, 9)])
-def test_peers_start_in_any_order(network: Network, order: Sequence[int]) -> None:
-    network.init(*SEVEN, order=order)
-    with network.connect() as ring:
-        members = ring.info().members
-    assert [member.node.name for member in members] == [str(peer) for peer in SEVEN]
-    assert [member.position >> 56 for member in members] == list(SEVEN)
 
 
 def test_the_ring_knows_better_than_its_peers(network: Network) -> None:
@@ -178,7 +171,7 @@ def test_the_ring_knows_better_than_its_peers(network: Network) -> None:
 
 
 def test_a_peer_joins_by_a_walk_to_its_place(network: Network) -> None:
-    network.init(*SEVEN)
+    network.init(*SEVEN, order=(8, 2, 19, 5, 14, 4, 9))
     grown = [*SEVEN[:-1], 15, 19]
     network.join(15, 4)
     network.expect_successors(15, grown, new="")
@@ -269,8 +262,8 @@ def test_lost_pings_are_a_death_where_the_ring_cannot_decide(network: Network) -
 
 @pytest.mark.parametrize("how", ["quit", "Ctrl-C", "SIGTERM"])
 def test_a_peer_leaves_and_its_files_stay(network: Network, how: str) -> None:
-    network.init(2, 4, 5, 8, 9)
-    store(network, 4, "0008", 8)
+    network.init(2, 5, 8, 9)
+    store(network, 9, "0008", 8)
     match how:
         case "quit":
             network[8].type("Quit")
@@ -279,15 +272,14 @@ def test_a_peer_leaves_and_its_files_stay(network: Network, how: str) -> None:
         case _:
             network[8].process.terminate()
     network[8].expect_end(0)
-    remaining = (2, 4, 5, 9)
-    for peer in (5, 4):
+    remaining = (2, 5, 9)
+    for peer in (5, 2):
         network[peer].expect(f"Peer 8 {DEPARTS}\n")
         network.expect_successors(peer, remaining)
     network[9].type("status")
     network[9].expect("My predecessor is Peer 5\n", "Files of mine: 1  0008\n")
     assert request(network, 2, "0008") == b"Hello! This is file 0008"
-    for peer in (2, 9):
-        assert DEPARTS not in network[peer].text and GONE not in network[peer].text
+    assert DEPARTS not in network[9].text and GONE not in network[9].text
 
 
 def test_all_leave_at_once(network: Network) -> None:
@@ -303,12 +295,10 @@ def test_a_second_signal_ends_it_at_once(network: Network) -> None:
     network.init(2, 4, 5)
     for peer in (2, 4):
         network[peer].process.send_signal(signal.SIGSTOP)
-    network[5].interrupt()
-    wait_for(lambda: "can not leave" in network[5].text or network[5].process.poll() is None)
     while network[5].process.poll() is None:
         network[5].interrupt()
         time.sleep(0.1)
-    assert network[5].process.returncode == 1
+    network[5].expect_end(1)
     network[5].expect("can not leave in order, the others will notice: ")
 
 
@@ -327,19 +317,21 @@ def test_the_end_of_the_input_is_not_the_end_of_the_peer(network: Network) -> No
     environment = {**os.environ, "P2P_BASE_PORT": str(network.base)}
     command = [sys.executable, str(P2P), "join", "7", "2", "0.5"]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as background:
-        assert background.stdout is not None
+        assert background.stdin is not None and background.stdout is not None
         try:
-            network.expect_successors(5, (2, 4, 5, 7))
-            network[2].type("store 0007")
+            background.stdin.write(b"\xff\xfe\0\n\nstore 0007")
+            background.stdin.close()
             lines = iter(background.stdout.readline, b"")
-            assert any(line == b"Store 0007 request accepted\n" for line in lines)
-        finally:
-            background.stdout.close()  # the next ping has nobody to read of it
+            for wanted in (b"Command invalid\n", b"Store 0007 request accepted\n"):
+                assert wanted in lines
+            background.stdout.close()  # the next lines have nowhere to go
             network[2].match("(?s)(Ping request message received from Peer 7.*){3}")
+        finally:
             background.terminate()
         assert background.wait(30) == 0
+    network.expect_successors(5, (2, 4, 5, 7))
     network.expect_successors(5, (2, 4, 5))
     store(network, 2, "0004", 4)
 
@@ -348,7 +340,8 @@ def test_the_end_of_the_input_is_not_the_end_of_the_peer(network: Network) -> No
 
 
 def test_a_killed_peer_is_noticed_and_its_files_stay(network: Network) -> None:
-    network.init(*SEVEN, interval=1)
+    interval = 1
+    network.init(*SEVEN, interval=interval)
     store(network, 2, "0005", 5)
     network.settle()
     begun = time.monotonic()
@@ -358,7 +351,9 @@ def test_a_killed_peer_is_noticed_and_its_files_stay(network: Network) -> None:
         network[peer].expect(f"Peer 5 is {GONE}\n")
         network.expect_successors(peer, remaining)
     assert request(network, 19, "0005") == b"Hello! This is file 0005"
-    print(f"healed after {time.monotonic() - begun:.2f} s")
+    seconds = time.monotonic() - begun
+    print(f"healed after {seconds:.2f} s")
+    assert seconds < 1 + interval
     network[8].expect("File 0005 is stored here\n")
     for peer in (8, 9, 14, 19):
         assert GONE not in network[peer].text
@@ -494,21 +489,19 @@ def wait_for_files(network: Network, count: int) -> None:
 
 def test_a_thousand_stores_and_two_hundred_requests(network: Network) -> None:
     network.init(*SEVEN)
-    pipe = "".join(f"store {number:04}\n" for number in range(1000))
     begun = time.monotonic()
-    for line in pipe.splitlines():
-        network[2].type(line)
-    accepted = 0
-    while accepted < 1000 and time.monotonic() < begun + 60:
-        accepted = sum(console.text.count("accepted") for console in network.peers.values())
-        time.sleep(0.01)
-    print(f"1000 stores in {time.monotonic() - begun:.2f} s")
-    assert accepted == 1000
+    for number in range(1000):
+        network[2].type(f"store {number:04}")
+    wait_for(
+        lambda: sum(peer.text.count(" accepted\n") for peer in network.peers.values()) == 1000
+    )
+    seconds = time.monotonic() - begun
+    print(f"1000 stores in {seconds:.2f} s")
+    assert seconds < 6.3 / 2, "the first program took 6.3 s, on a quiet machine"
     begun = time.monotonic()
     for number in range(0, 1000, 5):
         network[9].type(f"request {number:04}")
-    while network[9].text.count(" received\n") < 200 and time.monotonic() < begun + 60:
-        time.sleep(0.01)
+    wait_for(lambda: network[9].text.count(" received\n") == 200)
     print(f"200 requests in {time.monotonic() - begun:.2f} s")
     for number in range(0, 1000, 5):
         received = network.home(9) / f"received_{number:04}.pdf"
@@ -578,10 +571,9 @@ def test_wrong_commands(network: Network) -> None:
     ):
         network[2].type(line)
         network[2].expect(f"{answer}\n")
-    os.write(network[2]._terminal, b"\xff\xfe\x00\n\n  \n")
-    network[2].expect("Command invalid\n")
+    network[2].type("  ")
     store(network, 2, "0009", 9)
-    assert network[2].text.count("Command invalid") == 5
+    assert network[2].text.count("Command invalid") == 4
 
 
 def test_wrong_datagrams_are_not_believed(network: Network) -> None:
