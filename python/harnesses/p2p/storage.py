@@ -15,7 +15,8 @@ import ringkv
 #: Keys are the four digits of a file's name, values what is in it.
 Files = ringkv.Ring[bytes, bytes]
 
-LEAVE_SECONDS: Final = 15.0
+LEAVE_SECONDS: Final = 30.0
+LEAVE_TRY_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 20.0
 RETRY_SECONDS: Final = 0.05
 
@@ -52,25 +53,36 @@ def receive_file(ring: Files, file: str) -> str:
 
 def leave_ring(ring: Files, name: str) -> bool:
     """Drops the member after its copies have moved to others; False if there are no others."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + LEAVE_SECONDS
     force = False
     while True:
         try:
-            ring.drop_node(name, timeout=LEAVE_SECONDS, force=force)
+            ring.drop_node(name, timeout=LEAVE_TRY_SECONDS, force=force)
             return True
-        except ringkv.RingRefusedError:
-            states = [member.state for member in ring.info().members if member.node.name != name]
-            if "up" not in states and "leaving" not in states:
+        except ringkv.RingClosedError:
+            raise
+        except ringkv.RingError as error:
+            others = living_beside(ring, name)
+            if others is None:  # it has left, and the answer has been lost
+                return True
+            if not others:
                 return False
-            # With so few members the ring would rather keep it, but its user decides. Only if all
-            # others are leaving, it has to stay until they have handed over their files.
-            force = True
             if time.monotonic() > deadline:
                 raise
-        except ringkv.RingError as error:
-            if not error.retryable or time.monotonic() > deadline:
-                raise
+            # With so few members the ring would rather keep it, but its user decides. If all others
+            # leave, too, it stays until they have handed over their files.
+            force = force or isinstance(error, ringkv.RingRefusedError)
         time.sleep(RETRY_SECONDS)
+
+
+def living_beside(ring: Files, name: str) -> list[str] | None:
+    """The other living members; None if this one is no member any more."""
+    try:
+        members = ring.info().members
+    except ringkv.RingUnavailableError:
+        return None
+    living = [member.node.name for member in members if member.state in ("up", "leaving")]
+    return [other for other in living if other != name]
 
 
 def patiently(call: Callable[[], T]) -> T:
