@@ -137,13 +137,13 @@ class Peer:
         except RuntimeError:  # the loop has ended
             pass
         except ringkv.RingError as error:
-            self._loop.call_soon_threadsafe(self._lose_ring, error)
+            if not self._leaving:
+                self._loop.call_soon_threadsafe(self._lose_ring, error)
 
     def _lose_ring(self, error: ringkv.RingError) -> None:
-        if not self._leaving:
-            say(f"this peer is not part of the network any more: {error}")
-            self._lost = True
-            self._stop.set()
+        say(f"this peer is not part of the network any more: {error}")
+        self._lost = True
+        self._stop.set()
 
     def _say_news(self, line: str) -> None:
         if not self._leaving:
