@@ -412,7 +412,7 @@ def test_the_creator_comes_back(network: Network) -> None:
 
 def test_contents_travel_whole(network: Network) -> None:
     network.init(2, 4, 5, 8)
-    pdf = random.Random(4103).randbytes(3_000_000)
+    pdf = random.Random(4103).randbytes(500_000)
     (network.home(2) / "4103.pdf").write_bytes(pdf)
     store(network, 2, "4103", 8)
     for peer in (4, 5):
