@@ -24,7 +24,7 @@ _DATAGRAM_BYTES_MAX: Final = 8192
 _NUMBER_MAX: Final = 2**53
 _SEEN_MAX: Final = 4096
 _RESEND_SECONDS: Final = 0.2
-_TRIES: Final = 25
+_TRIES: Final = 15
 
 
 class Notice(NamedTuple):
