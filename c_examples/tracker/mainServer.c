@@ -16,7 +16,8 @@
 #include <time.h>
 
 enum { PARTITIONS = 1024, TICK_MS = 100, LOOK_TICKS = 10, FIRST_WAIT_MS = 1000 };
-enum { CLIENT_WAIT_MS = 3000, LOCATE_MS = 250, JOIN_MS = 3000, LEAVE_MS = 60000, END_MS = 2000 };
+enum { CLIENT_WAIT_MS = 3000, LOCATE_MS = 250, JOIN_MS = 3000 };
+enum { CHANGE_MS = 5000, LEAVE_MS = 60000, END_MS = 2000 };
 
 static const char *const NAME = "mainServer";
 
@@ -129,13 +130,14 @@ static int found_ring(const char *address)
     char own[RINGKV_ADDRESS_BYTES_MAX];
     ringkv_t *founder = NULL;
     ringkv_node_options options = RINGKV_NODE_OPTIONS_INIT;
-    ringkv_change_options to_one_server = RINGKV_CHANGE_OPTIONS_INIT;
+    ringkv_change_options soon = RINGKV_CHANGE_OPTIONS_INIT;
     options.partitions = PARTITIONS;
-    to_one_server.flags = RINGKV_CHANGE_FORCE;
+    options.min_insync = 1; /* One server suffices, as ever; there are three copies if possible. */
+    soon.timeout_ms = CHANGE_MS;
     int is_done = ringkv_node_start(&options, &founder) == RINGKV_OK &&
-                  ringkv_add_node(founder, address, NULL) == RINGKV_OK &&
+                  ringkv_add_node(founder, address, &soon) == RINGKV_OK &&
                   ringkv_address(founder, own, sizeof own, NULL) == RINGKV_OK &&
-                  ringkv_drop_node(founder, own, &to_one_server) == RINGKV_OK;
+                  ringkv_drop_node(founder, own, &soon) == RINGKV_OK;
     ringkv_close(&founder);
     return is_done;
 }
@@ -156,6 +158,19 @@ static int join_ring(const char *address)
     return 1;
 }
 
+/* Whether a server is still what it was. One that was killed and started again answers, too, but
+ * it stands by. */
+static int anyone_is_left(void)
+{
+    char address[ADDRESS_BYTES];
+    struct table now = current_table();
+    for (size_t i = 0; i < now.count; i++) {
+        ring_address(now.rows[i].port, address);
+        if (now.rows[i].state == ACTIVE && belongs_to_ring(address)) return 1;
+    }
+    return 0;
+}
+
 /* The first server of a new ring, or one of a ring that lost its main server. */
 static void begin(unsigned short port, const char *address)
 {
@@ -173,6 +188,7 @@ static void join(unsigned short port)
     char address[ADDRESS_BYTES];
     ringkv_change_options at_once = RINGKV_CHANGE_OPTIONS_INIT;
     at_once.flags = RINGKV_CHANGE_NO_WAIT; /* Keys can be read while they move. */
+    at_once.timeout_ms = CHANGE_MS;
     ring_address(port, address);
     /* The servers of a ring that lost its main server say so within a second: so that two rings
      * do not come about, none is founded earlier. */
@@ -181,9 +197,9 @@ static void join(unsigned short port)
         nap();
     pthread_mutex_lock(&one_at_a_time);
     refresh();
-    if (state_of(port) == ACTIVE)
+    if (state_of(port) == ACTIVE && belongs_to_ring(address))
         printf("SERVER ALREADY IN DHT!\n");
-    else if (active_servers() == 0)
+    else if (!anyone_is_left())
         begin(port, address);
     else if (ringkv_add_node(current_ring(), address, &at_once) != RINGKV_OK)
         complain(port);
@@ -198,14 +214,10 @@ static void leave(unsigned short port)
     options.timeout_ms = LEAVE_MS;
     server_name(port, name);
     refresh();
-    enum state state = state_of(port);
-    if (state == UNKNOWN) {
+    if (state_of(port) == UNKNOWN) {
         printf("SERVER IS NOT ACTIVE AND THEREFORE CANNOT BE DELETED!\n");
         return;
     }
-    /* Whoever says so means it, as ever: also where one copy of each key remains. A dead server
-     * is forgotten only if the others have all it had. */
-    if (state != SILENT) options.flags = RINGKV_CHANGE_FORCE;
     if (ringkv_drop_node(current_ring(), name, &options) != RINGKV_OK)
         printf("SERVER <%s> CANNOT BE DELETED: %s\n", name, ringkv_last_error());
     refresh();

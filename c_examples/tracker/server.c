@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum { DEFAULT_SERVERS = 10, TICK_MS = 100, ANNOUNCE_TICKS = 5 };
-enum { ANNOUNCE_SECONDS = 10, LEAVING_TICKS = 150 };
+enum { ANNOUNCE_SECONDS = 10, DROP_MS = 1000, LEAVING_TICKS = 150 };
 
 /* A number and its text in the ring. */
 enum { TEXT_BYTES = 16 };
@@ -251,7 +251,8 @@ static int others_stay(void)
 static void leave_ring(const sigset_t *signals, const struct timespec *tick)
 {
     ringkv_change_options all_at_once = RINGKV_CHANGE_OPTIONS_INIT;
-    all_at_once.flags = RINGKV_CHANGE_NO_WAIT | RINGKV_CHANGE_FORCE;
+    all_at_once.flags = RINGKV_CHANGE_NO_WAIT;
+    all_at_once.timeout_ms = DROP_MS;
     for (size_t i = 0; i < servers_count && others_stay(); i++)
         if (servers[i].node != NULL &&
             ringkv_drop_node(servers[i].node, servers[i].name, &all_at_once) != RINGKV_OK)
