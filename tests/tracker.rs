@@ -28,7 +28,7 @@ const RULE: &str = "=============================";
 
 #[test]
 fn the_programs_are_c11_and_short() {
-    for (name, lines_max) in [("mainServer", 335), ("server", 310), ("client", 230)] {
+    for (name, lines_max) in [("mainServer", 345), ("server", 310), ("client", 230)] {
         source(name).compile(Variant::C11);
         let path = root().join(format!("c_examples/tracker/{name}.c"));
         let lines = std::fs::read_to_string(path).expect("a source").lines().count();
@@ -461,10 +461,12 @@ fn without_servers_there_is_an_answer_and_the_next_one_begins_anew() {
     assert_eq!(tracker.client(&["search", "5"]), none);
     tracker.start_servers(&["4"]);
     tracker.main.line("NO SERVER ANSWERS ANY MORE: THE NEXT ONE BEGINS A NEW, EMPTY RING");
-    for at in 0..4 {
-        tracker.main.nth_line(&format!("SERVER <127.0.0.1:{}> ADDED", first + at), 2);
+    // The old one is looked at for as long as the new one is not there.
+    let absent = ("KEY DOES NOT EXIST IN DHT\n".to_owned(), 1);
+    let asked = Instant::now();
+    while tracker.client(&["search", "5"]) != absent {
+        assert!(asked.elapsed() < PATIENCE, "no new ring begins");
     }
-    assert_eq!(tracker.client(&["search", "5"]), ("KEY DOES NOT EXIST IN DHT\n".into(), 1));
     assert_eq!(tracker.done(&["range_insert", "100"]), "");
     assert_eq!(tracker.done(&["range_search", "100"]), COMPLETE);
     tracker.end();

@@ -17,15 +17,16 @@
 
 enum { PARTITIONS = 1024, TICK_MS = 100, LOOK_TICKS = 10, FIRST_WAIT_MS = 1000 };
 enum { CLIENT_WAIT_MS = 3000, LOCATE_MS = 250, JOIN_MS = 3000 };
-enum { CHANGE_MS = 5000, LEAVE_MS = 60000, END_MS = 2000 };
+enum { CHANGE_MS = 60000, END_MS = 2000 };
 
 static const char *const NAME = "mainServer";
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Of the next four. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Of the next five. */
 static ringkv_t *ring;
 static ringkv_events_t *events;
 static uint64_t version;
 static struct table table;
+static unsigned short being_added;
 
 static long started_ms;
 static atomic_int joining;
@@ -81,7 +82,7 @@ static void refresh(void)
     pthread_mutex_lock(&lock);
     if (of == ring && info->version >= version) { /* Another thread may have been faster. */
         version = info->version;
-        read_table(info, &now);
+        read_table(info, being_added, &now);
         print_changes(&table, &now);
         table = now;
     }
@@ -182,13 +183,24 @@ static void begin(unsigned short port, const char *address)
         complain(port);
 }
 
+/* One more server. It is told of when its share of the keys has moved to it. */
+static void add(unsigned short port, const char *address)
+{
+    ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
+    options.timeout_ms = CHANGE_MS;
+    pthread_mutex_lock(&lock);
+    being_added = port;
+    pthread_mutex_unlock(&lock);
+    if (ringkv_add_node(current_ring(), address, &options) != RINGKV_OK) complain(port);
+    pthread_mutex_lock(&lock);
+    being_added = 0;
+    pthread_mutex_unlock(&lock);
+}
+
 static void join(unsigned short port)
 {
     static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     char address[ADDRESS_BYTES];
-    ringkv_change_options at_once = RINGKV_CHANGE_OPTIONS_INIT;
-    at_once.flags = RINGKV_CHANGE_NO_WAIT; /* Keys can be read while they move. */
-    at_once.timeout_ms = CHANGE_MS;
     ring_address(port, address);
     /* The servers of a ring that lost its main server say so within a second: so that two rings
      * do not come about, none is founded earlier. */
@@ -199,10 +211,10 @@ static void join(unsigned short port)
     refresh();
     if (state_of(port) == ACTIVE && belongs_to_ring(address))
         printf("SERVER ALREADY IN DHT!\n");
-    else if (!anyone_is_left())
+    else if (anyone_is_left())
+        add(port, address);
+    else
         begin(port, address);
-    else if (ringkv_add_node(current_ring(), address, &at_once) != RINGKV_OK)
-        complain(port);
     refresh();
     pthread_mutex_unlock(&one_at_a_time);
 }
@@ -211,7 +223,7 @@ static void leave(unsigned short port)
 {
     char name[ADDRESS_BYTES];
     ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
-    options.timeout_ms = LEAVE_MS;
+    options.timeout_ms = CHANGE_MS;
     server_name(port, name);
     refresh();
     if (state_of(port) == UNKNOWN) {

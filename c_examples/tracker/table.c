@@ -21,7 +21,7 @@ static int in_order_of_joining(const void *a, const void *b)
     return ((*left)->node.id > (*right)->node.id) - ((*left)->node.id < (*right)->node.id);
 }
 
-void read_table(const ringkv_info *info, struct table *out)
+void read_table(const ringkv_info *info, unsigned short being_added, struct table *out)
 {
     const ringkv_member *members[ROWS_MAX];
     size_t count = info->members_count < ROWS_MAX ? info->members_count : ROWS_MAX;
@@ -32,6 +32,7 @@ void read_table(const ringkv_info *info, struct table *out)
         struct row row = {port_of(members[i]->node.name), SILENT};
         if (members[i]->state == RINGKV_MEMBER_LEAVING) row.state = LEAVING;
         if (members[i]->state == RINGKV_MEMBER_UP && members[i]->reachable) row.state = ACTIVE;
+        if (row.port == being_added) row.state = SILENT;
         if (row.port != 0) out->rows[out->count++] = row;
     }
 }

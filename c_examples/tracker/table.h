@@ -25,7 +25,8 @@ struct table {
 /* The port of a server by the name of its node; 0 for the nodes of other programs. */
 unsigned short port_of(const char *name);
 
-void read_table(const ringkv_info *info, struct table *out);
+/* A server that is being added has not got its share of the keys yet, so it is not active. */
+void read_table(const ringkv_info *info, unsigned short being_added, struct table *out);
 enum state state_in(const struct table *table, unsigned short port);
 size_t active_in(const struct table *table);
 

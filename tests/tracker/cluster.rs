@@ -132,7 +132,7 @@ impl Tracker {
     /// What the client prints when it succeeds.
     pub fn done(&self, args: &[&str]) -> String {
         let (printed, status) = self.client(args);
-        assert_eq!(status, 0, "{args:?}: {printed}");
+        assert_eq!(status, 0, "{args:?}: {printed}\n{}", self.main.lines().join("\n"));
         printed
     }
 
