@@ -27,7 +27,7 @@ struct server {
     char name[ADDRESS_BYTES];
     ringkv_t *node;
     ringkv_events_t *events;
-    int was_member;
+    int was_member, is_over;
 };
 
 static const struct message FAILURE = {FAILED, FAILED, FAILED};
@@ -172,7 +172,7 @@ static ringkv_info *ring_of_servers(struct server **member)
     ringkv_info *info = NULL;
     for (size_t i = 0; i < servers_count && info == NULL; i++) {
         *member = &servers[i];
-        if (servers[i].node != NULL) (void)!ringkv_ring_info(servers[i].node, &info);
+        (void)!ringkv_ring_info(servers[i].node, &info);
     }
     return info;
 }
@@ -197,7 +197,7 @@ static void announce_where_needed(void)
         struct server *server = &servers[i];
         if (member_called(info, server->name) != NULL) server->was_member = 1;
         /* Who was a member and is none has been dropped, and is about to hear of it. */
-        if (server->node != NULL && !server->was_member) is_heard = announce(server);
+        if (!server->is_over && !server->was_member) is_heard = announce(server);
     }
     if (!is_heard && !has_complained)
         fprintf(stderr, "server: waiting for a main server on port %d\n", tracker_port() + 1);
@@ -205,11 +205,19 @@ static void announce_where_needed(void)
     ringkv_info_free(&info);
 }
 
+/* Threads that still have a visitor get RINGKV_CLOSED from then on: the handle stays recognised. */
+static void end_node(size_t index)
+{
+    ringkv_t *node = servers[index].node;
+    ringkv_events_close(&servers[index].events);
+    ringkv_close(&node);
+    servers[index].is_over = 1;
+}
+
 static void end_server(size_t index)
 {
     close_door(&doors[index]);
-    ringkv_events_close(&servers[index].events);
-    ringkv_close(&servers[index].node);
+    end_node(index);
 }
 
 /* Ends the servers that were dropped from the ring; how many are left. */
@@ -220,14 +228,14 @@ static size_t end_dropped_servers(void)
     for (size_t i = 0; i < servers_count; i++) {
         struct server *server = &servers[i];
         int was_dropped = 0;
-        while (server->node != NULL && ringkv_events_next(server->events, &event, 0) == RINGKV_OK)
+        while (!server->is_over && ringkv_events_next(server->events, &event, 0) == RINGKV_OK)
             if (event.kind == RINGKV_EVENT_LEFT && strcmp(event.member.name, server->name) == 0)
                 was_dropped = 1;
         if (was_dropped) {
-            printf("SERVER <%s> TERMINATED\n", server->name);
             end_server(i);
+            printf("SERVER <%s> TERMINATED\n", server->name);
         }
-        left += server->node != NULL;
+        left += !server->is_over;
     }
     return left;
 }
@@ -254,9 +262,9 @@ static void leave_ring(const sigset_t *signals, const struct timespec *tick)
     all_at_once.flags = RINGKV_CHANGE_NO_WAIT;
     all_at_once.timeout_ms = DROP_MS;
     for (size_t i = 0; i < servers_count && others_stay(); i++)
-        if (servers[i].node != NULL &&
+        if (!servers[i].is_over &&
             ringkv_drop_node(servers[i].node, servers[i].name, &all_at_once) != RINGKV_OK)
-            end_server(i);
+            end_node(i);
     for (int ticks = 0; ticks < LEAVING_TICKS && end_dropped_servers() > 0; ticks++)
         if (!others_stay() || sigtimedwait(signals, NULL, tick) > 0) break;
 }
@@ -300,6 +308,6 @@ int main(int argc, char **argv)
     }
     leave_ring(&signals, &tick);
     for (size_t i = 0; i < servers_count; i++)
-        end_server(i);
+        end_node(i);
     return 0;
 }

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 enum { PORT = 3000, PORT_MAX = 65535, RING_DISTANCE = 10000 };
-enum { THREADS = 64, SILENCE_SECONDS = 5, LOOK_MS = 100, DOORS_MAX = SERVERS_MAX };
+enum { THREADS = 64, DOORS_MAX = SERVERS_MAX };
+enum { SILENCE_SECONDS = 5, LOOK_MS = 50, CLOSING_MS = 1000 };
 
 int parse_number(const char *text, long min, long max, long *out)
 {
@@ -134,6 +135,8 @@ int open_door(struct door *door, unsigned short port)
 void close_door(struct door *door)
 {
     atomic_store(&door->is_closing, 1);
+    for (int waited = 0; atomic_load(&door->is_closing) && waited < CLOSING_MS; waited += LOOK_MS)
+        poll(NULL, 0, LOOK_MS);
 }
 
 static struct door *all_doors;
@@ -149,9 +152,10 @@ static int next_visitor(struct door **visited)
     pthread_mutex_lock(&one_at_a_time);
     for (size_t i = 0; i < doors_count; i++) {
         struct door *door = &all_doors[i];
-        if (door->listener >= 0 && atomic_load(&door->is_closing)) {
+        if (atomic_load(&door->is_closing)) {
             close(door->listener);
-            door->listener = -1;
+            door->listener = -1; /* poll leaves it out. */
+            atomic_store(&door->is_closing, 0);
         }
         listeners[i] = (struct pollfd){door->listener, POLLIN, 0};
     }

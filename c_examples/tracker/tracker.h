@@ -83,7 +83,7 @@ struct door {
 /* Listens on that port of this machine; 0 after a line on stderr. */
 int open_door(struct door *door, unsigned short port);
 
-/* Lets nobody in any more, soon. */
+/* Lets nobody in any more: the port is free again, at the latest when the doors are not busy. */
 void close_door(struct door *door);
 
 /* Starts the threads that serve the doors until the program ends; 0 if that is not possible. */
