@@ -1,6 +1,6 @@
 //! The bytes between the tracker's programs, written down a second time, and both ends of the first
-//! kind: a client that uses a new connection for each request, writes three servers and reads three,
-//! and servers that have a copy each and close after one answer.
+//! kind: a client that uses a new connection for each request, writes three servers and reads
+//! three, and servers that have a copy each and close after one answer.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
