@@ -147,7 +147,7 @@ impl Tracker {
         self.main.end();
         // All at once, as Ctrl-C in one terminal does.
         for (_, server) in &self.servers {
-            server.ask_to_end();
+            server.ask_to_end("-INT");
         }
         for (_, server) in &mut self.servers {
             server.wait();
@@ -218,14 +218,14 @@ impl Process {
         self.child.wait().expect("it ends");
     }
 
-    pub fn ask_to_end(&self) {
+    pub fn ask_to_end(&self, signal: &str) {
         let pid = self.child.id().to_string();
         // It may have ended by itself.
-        let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status();
     }
 
     pub fn end(&mut self) {
-        self.ask_to_end();
+        self.ask_to_end("-TERM");
         self.wait();
     }
 
