@@ -13,6 +13,7 @@ C_ABI := $(shell sed -n 's/^const ABI_VERSION: &str = "\(.*\)";/\1/p' build.rs)
 C_WARNINGS := -Wall -Wextra -Wpedantic -Werror
 C_EXAMPLES := $(patsubst c_examples/%.c,$(C_TARGET_DIR)/c_examples/%,$(wildcard c_examples/*.c))
 KVSTORE := $(addprefix $(C_TARGET_DIR)/c_examples/kvstore/,server node client)
+TRACKER := $(addprefix $(C_TARGET_DIR)/c_examples/tracker/,mainServer server client)
 
 # Another version of cbindgen writes another text. The unoptimised build takes a fraction of the
 # time to make and makes the header in less than a second.
@@ -48,6 +49,11 @@ $(C_TARGET_DIR)/c_examples/kvstore/%: $(addprefix c_examples/kvstore/,%.c kvstor
 		include/ringkv.h | lib
 	$(compile-c)
 
+$(C_TARGET_DIR)/c_examples/tracker/%: \
+		$(addprefix c_examples/tracker/,%.c tracker.c table.c tracker.h table.h) \
+		include/ringkv.h | lib
+	$(compile-c)
+
 define compile-c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O2 $(C_WARNINGS) $(CFLAGS) -Iinclude \
@@ -55,7 +61,7 @@ define compile-c
 		-Wl,-rpath,$(abspath $(C_TARGET_DIR))/release $(LDFLAGS)
 endef
 
-examples: $(C_EXAMPLES) $(KVSTORE) ## Build the C programs of c_examples/
+examples: $(C_EXAMPLES) $(KVSTORE) $(TRACKER) ## Build the C programs of c_examples/
 
 install: lib ## Install library, header and pkg-config file (PREFIX=, LIBDIR=, INCLUDEDIR=, DESTDIR=)
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
