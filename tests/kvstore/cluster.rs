@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,18 +31,32 @@ pub fn program(name: &str) -> Command {
     command
 }
 
-/// Ports that nobody listened on a moment ago.
+/// Ports that nobody listened on a moment ago, nor on those where their nodes meet the ring. They
+/// are below those that the system hands out for connections.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // Each is held until all are known, so that they differ.
-    let held = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    held.map(|listener| listener.local_addr().expect("an address").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); N].map(|()| {
+        loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed) + 37 * std::process::id();
+            let port = 10_000 + u16::try_from(next % 12_000).expect("below 65536");
+            let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+            if free(port) && free(ring_port(port)) {
+                break port;
+            }
+        }
+    })
+}
+
+/// Where a node of that port takes part in the ring.
+fn ring_port(port: u16) -> u16 {
+    if port > 55_535 { port - 10_000 } else { port + 10_000 }
 }
 
 /// A server with its nodes by name.
 pub struct Cluster {
     pub server: Process,
     pub nodes: Vec<(String, Process)>,
-    port: u16,
+    pub port: u16,
 }
 
 impl Cluster {
@@ -50,8 +65,8 @@ impl Cluster {
         let ports: [u16; 4] = free_ports();
         let (port, ports) = ports.split_last().expect("four ports");
         let mut nodes = Vec::new();
-        for port in &ports[..count] {
-            nodes.push((format!("localhost:{port}"), Process::node(*port)));
+        for node in &ports[..count] {
+            nodes.push((format!("localhost:{node}"), Process::node(*node, *port)));
         }
         let list: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
         let server = Process::server(*port, &list);
@@ -72,7 +87,7 @@ impl Cluster {
 
     pub fn start_node_at(&mut self, port: u16) -> String {
         let name = format!("localhost:{port}");
-        self.nodes.push((name.clone(), Process::node(port)));
+        self.nodes.push((name.clone(), Process::node(port, self.port)));
         name
     }
 
@@ -129,7 +144,11 @@ impl Cluster {
 
     /// The ring of the nodes.
     pub fn ring(&self) -> Ring {
-        let seeds: Vec<&str> = self.nodes.iter().map(|(name, _)| name.as_str()).collect();
+        let ring_address = |(name, _): &(String, Process)| {
+            let port = name.rsplit(':').next().and_then(|port| port.parse().ok());
+            format!("localhost:{}", ring_port(port.expect("a port")))
+        };
+        let seeds: Vec<String> = self.nodes.iter().map(ring_address).collect();
         Ring::connect(&seeds.join(","), ClientConfig::default()).expect("the nodes are a ring")
     }
 
@@ -155,8 +174,9 @@ impl Process {
         Process::spawn(&mut command)
     }
 
-    fn node(port: u16) -> Process {
-        let node = Process::spawn(program("node").args([&port.to_string(), "localhost:3344"]));
+    pub fn node(port: u16, server: u16) -> Process {
+        let server = format!("localhost:{server}");
+        let node = Process::spawn(program("node").args([&port.to_string(), &server]));
         node.line(&format!("NODE-{port} listening"));
         node
     }
