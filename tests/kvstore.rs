@@ -7,6 +7,10 @@
 mod build;
 #[path = "kvstore/cluster.rs"]
 mod cluster;
+#[path = "kvstore/mixed.rs"]
+mod mixed;
+#[path = "kvstore/old.rs"]
+mod old;
 #[path = "kvstore/wire.rs"]
 mod wire;
 
@@ -15,7 +19,7 @@ use std::net::TcpListener;
 use std::process::Output;
 
 use build::{Program, Variant, root};
-use cluster::{Cluster, PATIENCE, Process, free_ports, program};
+use cluster::{Cluster, PATIENCE, Process, exchange, free_ports, program};
 use wire::{ADD, DROP, GET, Kind, OLD_REPLY_BYTES, PUT, Request};
 
 fn text(bytes: &[u8]) -> String {

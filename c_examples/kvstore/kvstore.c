@@ -36,7 +36,7 @@ static const char *split(const char *address, char host[WHY_BYTES], char why[WHY
     return colon + 1;
 }
 
-int dial(const char *address, char why[WHY_BYTES])
+int dial(const char *address, int method, char why[WHY_BYTES])
 {
     char host[WHY_BYTES];
     const char *port = split(address, host, why);
@@ -47,8 +47,8 @@ int dial(const char *address, char why[WHY_BYTES])
     if (port == NULL || problem != 0) return -1;
     for (struct addrinfo *to = found; to != NULL && fd < 0; to = to->ai_next) {
         fd = socket(to->ai_family, to->ai_socktype, to->ai_protocol);
-        /* Adding and dropping nodes moves data; who is asked for that may take its time. */
-        if (fd >= 0) limit_silence(fd, REQUEST_SECONDS + 10);
+        /* Whoever moves data may take its time, and says so himself if it takes too long. */
+        if (fd >= 0) limit_silence(fd, 10 + (method < ADD ? REQUEST_SECONDS : CHANGE_SECONDS));
         if (fd >= 0 && connect(fd, to->ai_addr, to->ai_addrlen) != 0) {
             close(fd);
             fd = -1;
@@ -87,10 +87,12 @@ static size_t receive(int fd, void *data, size_t size)
 {
     size_t done = 0;
     errno = ETIMEDOUT;
-    for (time_t until = now() + REQUEST_SECONDS; done < size && now() <= until;) {
+    for (time_t until = now() + REQUEST_SECONDS; done < size && (done == 0 || now() <= until);) {
         ssize_t got = recv(fd, (char *)data + done, size - done, 0);
-        if (got == 0) errno = 0;
-        if (got <= 0) break;
+        if (got <= 0) {
+            errno = got == 0 ? 0 : errno == EAGAIN ? ETIMEDOUT : errno;
+            break;
+        }
         done += (size_t)got;
     }
     return done;
@@ -107,11 +109,24 @@ static int transmit(int fd, const void *data, size_t size)
     return done == size;
 }
 
+static struct {
+    int listener;
+    unsigned mark;
+    size_t old_bytes;
+    void (*handler)(const struct conversation *);
+    pthread_mutex_t door, lock;
+    pthread_cond_t done;
+    unsigned long last_turn, turns[CLIENTS_MAX]; /* 0 is nobody's. */
+} desk = {.door = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
+
 /* The bytes of a request, given to each thread by its door. */
 static void receive_request(struct conversation *with)
 {
     struct request *request = &with->request;
     if (receive(with->fd, request, sizeof *request) != sizeof *request) return;
+    with->marked = request->mark == desk.mark;
     if (request->key_size > 4096 || request->value_size > VALUE_BYTES_MAX) {
         with->problem = "a key has at most 4096 bytes, and a value 16 MiB";
         return;
@@ -130,17 +145,6 @@ static void receive_request(struct conversation *with)
     }
     with->value[-1] = with->value[request->value_size] = '\0';
 }
-
-static struct {
-    int listener;
-    size_t old_bytes;
-    void (*handler)(const struct conversation *);
-    pthread_mutex_t door, lock;
-    pthread_cond_t done;
-    unsigned long last_turn, turns[CLIENTS_MAX]; /* 0 is nobody's. */
-} desk = {.door = PTHREAD_MUTEX_INITIALIZER,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
-          .done = PTHREAD_COND_INITIALIZER};
 
 /* The next client and its turn; one thread at a time, so that turns are in order. */
 static int next_client(unsigned long *turn)
@@ -177,7 +181,6 @@ static void *serve_clients(void *turn)
     for (;;) {
         struct conversation with = {0};
         with.turn = turn;
-        with.old_bytes = desk.old_bytes;
         with.fd = next_client(turn);
         if (with.fd < 0) {
             int full = errno == EMFILE || errno == ENFILE;
@@ -199,9 +202,11 @@ static void *serve_clients(void *turn)
     return NULL;
 }
 
-int serve(int listener, size_t old_bytes, void (*handler)(const struct conversation *))
+int serve(int listener, unsigned mark, size_t old_bytes,
+          void (*handler)(const struct conversation *))
 {
     desk.listener = listener;
+    desk.mark = mark;
     desk.old_bytes = old_bytes;
     desk.handler = handler;
     for (int i = 0; i < CLIENTS_MAX; i++) {
@@ -213,19 +218,19 @@ int serve(int listener, size_t old_bytes, void (*handler)(const struct conversat
 
 void reply_to(const struct conversation *with, unsigned kind, const void *data, size_t size)
 {
-    if (with->request.dialect == DIALECT) {
+    if (with->marked) {
         struct reply reply = {{0}, kind, 0, size};
         memcpy(reply.mark, REPLY_MARK, sizeof reply.mark);
         if (transmit(with->fd, &reply, sizeof reply)) transmit(with->fd, data, size);
         return;
     }
     char text[OLD_CLIENT_BYTES] = {0};
-    if (size < with->old_bytes)
+    if (size < desk.old_bytes)
         memcpy(text, data, size);
     else
         snprintf(text, sizeof text, "error: %zu bytes are too many for a program of the old kind",
                  size);
-    transmit(with->fd, text, with->old_bytes);
+    transmit(with->fd, text, desk.old_bytes);
 }
 
 void reply_text(const struct conversation *with, const char *text)
@@ -237,7 +242,7 @@ void reply_error(const struct conversation *with, const char *why)
 {
     char text[WHY_BYTES + 16];
     size_t size = (size_t)snprintf(text, sizeof text, "error: %.*s", WHY_BYTES, why);
-    if (with->request.dialect != DIALECT && size >= with->old_bytes) size = with->old_bytes - 1;
+    if (!with->marked && size >= desk.old_bytes) size = desk.old_bytes - 1;
     reply_to(with, REPLY_ERROR, text, size);
 }
 

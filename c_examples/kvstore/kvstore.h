@@ -5,9 +5,10 @@
  * and closed; here the rest is NUL, because the old ones print up to the first NUL. A value that
  * does not fit gives them an error.
  *
- * Who writes DIALECT where the first programs had padding asks for a better answer: `struct
- * reply`, then exactly `size` bytes. So values of every length and with every byte get through. An
- * old program ignores the padding and answers in the old way.
+ * Who writes a mark where the first programs had padding asks for a better answer: `struct reply`,
+ * then exactly `size` bytes. So values of every length and with every byte get through. An old
+ * program ignores the padding and answers in the old way. Servers and nodes have marks of their
+ * own, because an old server hands a client's padding on to the node.
  *
  * An old node that gets DROP sends its pairs to the server as PUTs, does not wait for their
  * answers, and closes without one. A new node answers when its pairs have arrived.
@@ -18,18 +19,19 @@
 #include <stddef.h>
 
 enum { GET = 1, PUT = 2, ADD = 3, DROP = 4, CATCH_UP = 5 /* From the server to itself. */ };
-enum { DIALECT = 0x524b5631 };
+enum { TO_SERVER = 0x524b5631, TO_NODE = 0x524b5632 };
 /* What old programs have room for: a client for each answer, a server for one of a node. */
 enum { OLD_CLIENT_BYTES = 4096, OLD_SERVER_BYTES = 256 };
-enum { VALUE_BYTES_MAX = 16 << 20, REQUEST_SECONDS = 60 };
-enum { CLIENTS_MAX = 64, SILENCE_SECONDS = 5, WHY_BYTES = 512, SHOWN_BYTES = 80 };
+enum { VALUE_BYTES_MAX = 16 << 20, CLIENTS_MAX = 64, WHY_BYTES = 512, SHOWN_BYTES = 80 };
+/* How long a client may be silent, a request may take on the wire, and nodes may move their keys. */
+enum { SILENCE_SECONDS = 5, REQUEST_SECONDS = 60, CHANGE_SECONDS = 600 };
 
 /* What a reply says beside its bytes. */
 enum { REPLY_DONE = 0, REPLY_ERROR = 1 };
 
 struct request {
     int method;
-    unsigned dialect; /* DIALECT, or whatever an old program has there. */
+    unsigned mark; /* TO_SERVER, TO_NODE, or whatever an old program has there. */
     size_t key_size, value_size;
 };
 
@@ -42,8 +44,8 @@ struct reply {
 /* One client's request, as it is answered. */
 struct conversation {
     int fd;
-    size_t old_bytes; /* How many an old program gets. */
     struct request request;
+    int marked;          /* Whether the request has the mark of this door. */
     char *key, *value;   /* A NUL follows each. */
     const char *problem; /* Why there is no request, or NULL. */
     unsigned long *turn;
@@ -56,15 +58,17 @@ struct answer {
     char *text; /* A NUL follows; to be freed. */
 };
 
-/* A socket connected to "host:port", or -1 and the reason. */
-int dial(const char *address, char why[WHY_BYTES]);
+/* A socket connected to "host:port", for a request of that method; or -1 and the reason. */
+int dial(const char *address, int method, char why[WHY_BYTES]);
 
 /* A socket that listens on this machine's own address only, or -1 and the reason. */
 int open_door(unsigned short port, char why[WHY_BYTES]);
 
 /* Starts threads that give each request of the listener to the handler: CLIENTS_MAX side by side,
- * so nobody waits for another client's silence. Returns whether they could be started. */
-int serve(int listener, size_t old_bytes, void (*handler)(const struct conversation *));
+ * so nobody waits for another client's silence. Without the mark a request is an old program's,
+ * which gets so many bytes. Returns whether the threads could be started. */
+int serve(int listener, unsigned mark, size_t old_bytes,
+          void (*handler)(const struct conversation *));
 
 /* Requests have turns in the order of their connections. One that gives up its turn is not waited
  * for by await_turns, which returns when the earlier ones are done. */

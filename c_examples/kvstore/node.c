@@ -103,7 +103,7 @@ static int send_back(ringkv_bytes key, ringkv_bytes value, char why[WHY_BYTES])
     printf("NODE-%ld send PUT request: %s %s\n", port,
            printable(shown_key, sizeof shown_key, key.data, key.len),
            printable(shown, sizeof shown, value.data, value.len));
-    int fd = dial(server, why);
+    int fd = dial(server, PUT, why);
     if (fd < 0) return 0;
     struct request request = {PUT, 0, key.len, value.len};
     struct answer answer;
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
         return 1;
     }
     int listener = open_door((unsigned short)port, why);
-    if (listener < 0 || !serve(listener, OLD_SERVER_BYTES, handle)) {
+    if (listener < 0 || !serve(listener, TO_NODE, OLD_SERVER_BYTES, handle)) {
         fprintf(stderr, "NODE-%ld: %s\n", port, listener < 0 ? why : "cannot start threads");
         return 1;
     }

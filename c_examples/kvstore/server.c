@@ -75,7 +75,7 @@ static void put(const struct conversation *with, const char *key)
     char value[SHOWN_BYTES], node[RINGKV_ADDRESS_BYTES_MAX];
     const struct request *request = &with->request;
     /* Without the mark it may be a pair that a node sends. */
-    if (request->dialect == DIALECT && !await_pairs(with)) return;
+    if (with->marked && !await_pairs(with)) return;
     printable(value, sizeof value, with->value, request->value_size);
     if (ringkv_put(ring, with->key, request->key_size, with->value, request->value_size, NULL)) {
         printf("SERVER: received PUT %s %s\n", key, value);
@@ -183,7 +183,10 @@ static void leave_to_nodes(void)
     ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
     options.flags = RINGKV_CHANGE_FORCE;
     pthread_mutex_lock(&one_at_a_time);
-    if (host != NULL && ringkv_drop_node(ring, own, &options) == RINGKV_OK) ringkv_close(&host);
+    if (host != NULL) {
+        ringkv_status status = ringkv_drop_node(ring, own, &options);
+        if (status == RINGKV_OK || status == RINGKV_NO_SUCH_MEMBER) ringkv_close(&host);
+    }
     pthread_mutex_unlock(&one_at_a_time);
 }
 
@@ -191,7 +194,7 @@ static void leave_to_nodes(void)
  * one, and otherwise -1 and the reason. */
 static int unload(int node, char why[WHY_BYTES])
 {
-    struct request drop = {DROP, DIALECT, 0, 0}, catch_up = {CATCH_UP, DIALECT, 0, 0};
+    struct request drop = {DROP, TO_NODE, 0, 0}, catch_up = {CATCH_UP, TO_SERVER, 0, 0};
     struct answer answer, caught_up;
     int answered = ask(node, &drop, "", "", &answer), problem = errno;
     if (!answered && problem != 0) {
@@ -206,12 +209,40 @@ static int unload(int node, char why[WHY_BYTES])
     free(answer.text);
     if (kind != 0) return kind;
     /* An old node does not wait until its pairs have been read here. */
-    int here = dial(own, why);
+    int here = dial(own, CATCH_UP, why);
     if (here < 0) return -1;
     snprintf(why, WHY_BYTES, "its pairs take too long");
     if (!ask(here, &catch_up, "", "", &caught_up)) return -1;
     free(caught_up.text);
     return 0;
+}
+
+/* Only old nodes can keep the pairs when this process ends. They get all of them, so that an old
+ * server finds each wherever it looks, and the next new one collects them again. */
+static void give_back(void)
+{
+    ringkv_scan_t *scan = NULL;
+    ringkv_bytes key, value;
+    char why[WHY_BYTES];
+    long kept = 0, lost = 0;
+    ringkv_status status = ringkv_scan_open(ring, NULL, &scan);
+    while (status == RINGKV_OK && (status = ringkv_scan_next(scan, &key, &value)) == RINGKV_OK) {
+        struct request request = {PUT, 0, key.len, value.len};
+        struct answer answer;
+        int taken = 0;
+        for (int i = 0; i < old_count; i++) {
+            int small = key.len < OLD_SERVER_BYTES && value.len < OLD_SERVER_BYTES;
+            int fd = small ? dial(old_nodes[i], PUT, why) : -1;
+            if (fd < 0 || !ask(fd, &request, key.data, value.data, &answer)) continue;
+            free(answer.text);
+            taken = 1;
+        }
+        *(taken ? &kept : &lost) += 1;
+    }
+    ringkv_scan_close(&scan);
+    if (kept > 0) printf("SERVER: gave %ld pairs back to the old nodes\n", kept);
+    if (lost > 0) fprintf(stderr, "server: %ld pairs are lost: no old node can take them\n", lost);
+    if (status != RINGKV_NOT_FOUND) fprintf(stderr, "server: %s\n", ringkv_last_error());
 }
 
 enum outcome { ADDED, MEMBER, LATER, NEVER };
@@ -221,7 +252,7 @@ static enum outcome add(const char *node, char why[WHY_BYTES])
 {
     char address[WHY_BYTES];
     if (ring_address(node, address, why) == NULL) return NEVER;
-    int fd = dial(node, why);
+    int fd = dial(node, DROP, why);
     if (fd < 0) return LATER;
     if (ring == NULL && !found_ring(why)) {
         close(fd);
@@ -236,13 +267,15 @@ static enum outcome add(const char *node, char why[WHY_BYTES])
         return ADDED;
     }
     ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
-    options.timeout_ms = 1000 * REQUEST_SECONDS;
+    options.timeout_ms = 1000 * CHANGE_SECONDS;
     ringkv_status status = ringkv_add_node(ring, address, &options);
     snprintf(why, WHY_BYTES, "%s", status == RINGKV_OK ? "" : ringkv_last_error());
     if (status == RINGKV_OK || status == RINGKV_REFUSED) forget_old(node);
     if (status == RINGKV_OK) return ADDED;
     if (status == RINGKV_REFUSED) return MEMBER;
-    return status == RINGKV_CONNECT || ringkv_status_is_retryable(status) ? LATER : NEVER;
+    /* A change that takes long or is disturbed goes on in the ring: it is looked at again. */
+    int goes_on = status == RINGKV_TIMEOUT || status == RINGKV_ABORTED || status == RINGKV_CONNECT;
+    return goes_on || ringkv_status_is_retryable(status) ? LATER : NEVER;
 }
 
 static void change(const struct conversation *with)
@@ -257,7 +290,7 @@ static void change(const struct conversation *with)
     } else {
         /* Whoever says drop means it, as ever: also where one copy of each key remains. */
         ringkv_change_options options = RINGKV_CHANGE_OPTIONS_INIT;
-        options.timeout_ms = 1000 * REQUEST_SECONDS;
+        options.timeout_ms = 1000 * CHANGE_SECONDS;
         options.flags = RINGKV_CHANGE_FORCE;
         done = forget_old(with->key) || ringkv_drop_node(ring, with->key, &options) == RINGKV_OK;
         if (!done) snprintf(why, sizeof why, "%s", ringkv_last_error());
@@ -276,7 +309,7 @@ static void handle(const struct conversation *with)
     char key[SHOWN_BYTES];
     int method = with->request.method;
     /* Only the pairs that nodes send have to be waited for. */
-    if (method != CATCH_UP && (method != PUT || with->request.dialect == DIALECT))
+    if (method != CATCH_UP && (method != PUT || with->marked))
         give_up_turn(with);
     if (with->problem != NULL) {
         answer_error(with, with->problem);
@@ -301,7 +334,7 @@ static void handle(const struct conversation *with)
 static int start_serving(char why[WHY_BYTES])
 {
     snprintf(why, WHY_BYTES, "cannot start threads");
-    return serve(listener, OLD_CLIENT_BYTES, handle);
+    return serve(listener, TO_SERVER, OLD_CLIENT_BYTES, handle);
 }
 
 /* Finds the ring that one of the nodes belongs to already. */
@@ -363,10 +396,11 @@ int main(int argc, char **argv)
         complete = add_missing(nodes, (int)count, try == 0);
     }
     add_unloading(-1);
-    if (host != NULL) printf("SERVER: there are old nodes only, so this process keeps the pairs\n");
+    if (host != NULL) printf("SERVER: no new node is there yet, so this process keeps the pairs\n");
     printf("server: waiting for connections...\n");
     while (sigtimedwait(&signals, NULL, &second) < 0)
         if (!complete) complete = add_missing(nodes, (int)count, 0);
+    if (host != NULL) give_back();
     ringkv_close(&ring);
     ringkv_close(&host);
     return 0;
