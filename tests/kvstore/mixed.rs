@@ -58,7 +58,8 @@ fn an_old_server_has_old_and_new_nodes() {
     assert_eq!(client_of(port, &["put", "hello", "world"], 0), SUCCESSFUL);
     assert_eq!(client_of(port, &["get", "hello"], 0), "client: received 'world' \n");
     assert_eq!(client_of(port, &["get", "nothing"], 0), "client: received 'no result' \n");
-    for line in ["receive: PUT hello world", "send PUT result: successful!", "receive: GET hello "] {
+    for line in ["receive: PUT hello world", "send PUT result: successful!", "receive: GET hello "]
+    {
         last_node.line(&format!("NODE-{last} {line}"));
     }
     last_node.line(&format!("NODE-{last} send GET result: world"));
