@@ -46,7 +46,7 @@ fn the_programs_are_c99_and_c11() {
         program.compile(Variant::C99);
         program.compile(Variant::C11);
     }
-    for (name, lines_max) in [("server", 400), ("node", 240), ("client", 60)] {
+    for (name, lines_max) in [("server", 420), ("node", 240), ("client", 60)] {
         let path = root().join(format!("c_examples/kvstore/{name}.c"));
         let lines = std::fs::read_to_string(path).expect("a source").lines().count();
         assert!(lines <= lines_max, "{name}.c has {lines} lines");

@@ -183,8 +183,9 @@ static void *serve_clients(void *turn)
         with.turn = turn;
         with.fd = next_client(turn);
         if (with.fd < 0) {
-            int full = errno == EMFILE || errno == ENFILE;
+            int full = errno == EMFILE || errno == ENFILE, closed = errno == EINVAL;
             give_up_turn(&with);
+            if (closed) return NULL;
             if (full) sleep(1);
             continue;
         }

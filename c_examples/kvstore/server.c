@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,12 +54,15 @@ static int await_pairs(const struct conversation *with)
     return room;
 }
 
-static void add_unloading(int change)
+/* Whether nodes send pairs now; `change` is added to their number. */
+static int add_unloading(int change)
 {
     pthread_mutex_lock(&lock);
     unloading += change;
     if (!unloading) pthread_cond_broadcast(&pairs_are_here);
+    int any = unloading > 0;
     pthread_mutex_unlock(&lock);
+    return any;
 }
 
 /* The name of the node that has served the key. */
@@ -74,10 +78,13 @@ static void put(const struct conversation *with, const char *key)
 {
     char value[SHOWN_BYTES], node[RINGKV_ADDRESS_BYTES_MAX];
     const struct request *request = &with->request;
-    /* Without the mark it may be a pair that a node sends. */
+    ringkv_write_options options = RINGKV_WRITE_OPTIONS_INIT;
+    /* Without the mark it may be a pair that a node sends, and an old one sends it only once. */
+    if (!with->marked && add_unloading(0)) options.timeout_ms = 1000 * REQUEST_SECONDS;
     if (with->marked && !await_pairs(with)) return;
     printable(value, sizeof value, with->value, request->value_size);
-    if (ringkv_put(ring, with->key, request->key_size, with->value, request->value_size, NULL)) {
+    if (ringkv_put(ring, with->key, request->key_size, with->value, request->value_size,
+                   &options) != RINGKV_OK) {
         printf("SERVER: received PUT %s %s\n", key, value);
         answer_error(with, ringkv_last_error());
         return;
@@ -202,8 +209,9 @@ static int unload(int node, char why[WHY_BYTES])
         return -1;
     }
     int kind = answered && answer.marked;
-    if (kind == 1 && answer.kind == REPLY_ERROR) {
-        snprintf(why, WHY_BYTES, "%s", answer.text);
+    /* An error without the mark is another server's. */
+    if (answered && (answer.kind == REPLY_ERROR || strncmp(answer.text, "error: ", 7) == 0)) {
+        snprintf(why, WHY_BYTES, "it does not send its pairs: %s", answer.text);
         kind = -1;
     }
     free(answer.text);
@@ -309,8 +317,7 @@ static void handle(const struct conversation *with)
     char key[SHOWN_BYTES];
     int method = with->request.method;
     /* Only the pairs that nodes send have to be waited for. */
-    if (method != CATCH_UP && (method != PUT || with->marked))
-        give_up_turn(with);
+    if (method != CATCH_UP && (method != PUT || with->marked)) give_up_turn(with);
     if (with->problem != NULL) {
         answer_error(with, with->problem);
         return;
@@ -400,6 +407,7 @@ int main(int argc, char **argv)
     printf("server: waiting for connections...\n");
     while (sigtimedwait(&signals, NULL, &second) < 0)
         if (!complete) complete = add_missing(nodes, (int)count, 0);
+    shutdown(listener, SHUT_RDWR);
     if (host != NULL) give_back();
     ringkv_close(&ring);
     ringkv_close(&host);

@@ -126,6 +126,8 @@ fn a_new_server_takes_over_where_an_old_one_was() {
     cluster.server.line("sorting completed");
     assert!(cluster.client_fails(&["drop", &old.name()]).contains("no member called"));
     assert_eq!(cluster.client(&["add", &old.name()]), NOTHING);
+    let itself = cluster.client_fails(&["add", &name(port)]);
+    assert!(itself.contains("it does not send its pairs: error: "), "{itself}");
 
     // The nodes have it all; and an old server finds it at each of them.
     cluster.server.kill();
