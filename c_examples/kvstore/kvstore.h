@@ -23,7 +23,7 @@ enum { TO_SERVER = 0x524b5631, TO_NODE = 0x524b5632 };
 /* What old programs have room for: a client for each answer, a server for one of a node. */
 enum { OLD_CLIENT_BYTES = 4096, OLD_SERVER_BYTES = 256 };
 enum { VALUE_BYTES_MAX = 16 << 20, CLIENTS_MAX = 64, WHY_BYTES = 512, SHOWN_BYTES = 80 };
-/* How long a client may be silent, a request may take on the wire, and nodes may move their keys. */
+/* How long a client may be silent, a request may take on the wire, and keys may move. */
 enum { SILENCE_SECONDS = 5, REQUEST_SECONDS = 60, CHANGE_SECONDS = 600 };
 
 /* What a reply says beside its bytes. */
@@ -80,8 +80,8 @@ void reply_to(const struct conversation *with, unsigned kind, const void *data, 
 void reply_text(const struct conversation *with, const char *text);
 void reply_error(const struct conversation *with, const char *why);
 
-/* Sends a request, waits for its answer and closes the socket. Returns 0 if there was none; errno is
- * 0 then if the other side closed in order. */
+/* Sends a request, waits for its answer and closes the socket. Returns 0 if there was none; then
+ * errno is 0 if the other side closed in order. */
 int ask(int fd, const struct request *request, const void *key, const void *value,
         struct answer *answer);
 

@@ -40,8 +40,9 @@ static void answer_error(const struct conversation *with, const char *why)
     reply_error(with, why);
 }
 
-/* While a node sends its pairs, what is not in the ring may be on its way to it, and what is put may
- * be overtaken by an older value. So one waits; not too many, for the pairs come by the same door. */
+/* While a node sends its pairs, what is not in the ring may be on its way to it, and what is put
+ * may be overtaken by an older value. So one waits; not too many, for the pairs come by the same
+ * door. */
 static int await_pairs(const struct conversation *with)
 {
     pthread_mutex_lock(&lock);

@@ -1,6 +1,7 @@
 //! Old and new programs side by side, over the old wire.
 
-use std::net::Shutdown;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 use crate::cluster::{Cluster, Process, ask_old, client_of, connect, free_ports};
 use crate::old::{OldNode, OldServer, position};
@@ -82,7 +83,7 @@ fn an_old_server_has_old_and_new_nodes() {
     // The node after the new one has none to send, or all; they come back to one of the two.
     let (added_name, mut added) = node(added, port);
     assert_eq!(client_of(port, &["add", &added_name], 0), NOTHING);
-    first.line(&format!("NODE-{first_port}: finish relocate.", first_port = port_of(&first_name)));
+    first.line(&format!("NODE-{}: finish relocate.", port_of(&first_name)));
     server.end();
     old.end();
     for node in [&mut first, &mut last_node, &mut added] {
@@ -198,14 +199,13 @@ fn what_is_put_while_a_node_sends_its_pairs_is_not_overtaken_by_them() {
     let held = old.hold();
     let mut cluster = Cluster::of(port, vec![], &[&old.name()]);
     let send = |request: Request| {
-        use std::io::Write;
         let mut connection = connect(port);
         connection.write_all(&request.to_bytes()).expect("the server takes it");
         connection
     };
-    let answer = |mut connection: std::net::TcpStream| {
+    let answer = |mut connection: TcpStream| {
         let mut reply = Vec::new();
-        std::io::Read::read_to_end(&mut connection, &mut reply).expect("a reply");
+        connection.read_to_end(&mut reply).expect("a reply");
         unmark(&reply)
     };
     let put = send(Request::new(PUT, b"changed", b"new").marked());
@@ -231,7 +231,7 @@ fn what_is_put_while_a_node_sends_its_pairs_is_not_overtaken_by_them() {
 
 #[test]
 fn a_node_that_cannot_send_its_pairs_keeps_them() {
-    let [port, nobody, at] = free_ports();
+    let [nobody, at] = free_ports();
     let cluster = Cluster::start(1);
     let (node_name, mut node) = node(at, nobody);
     fill(at, "kept", 5);
@@ -248,7 +248,6 @@ fn a_node_that_cannot_send_its_pairs_keeps_them() {
     assert_filled(cluster.port, "kept", 5);
     assert_eq!(ask_old(at, &Request::new(GET, b"kept-key-0", b"null")), b"no result");
     server.end();
-    let _ = port;
     node.end();
     cluster.end();
 }
@@ -297,7 +296,6 @@ fn garbage_at_a_door_gets_an_error_or_nothing() {
     let node = port_of(&cluster.nodes[0].0);
     for (port, reply_bytes) in [(cluster.port, 4096), (node, 256)] {
         for bytes in &garbage {
-            use std::io::{Read, Write};
             let mut connection = connect(port);
             let _ = connection.write_all(bytes);
             let _ = connection.shutdown(Shutdown::Write);

@@ -108,10 +108,16 @@ fn node(connection: &mut TcpStream, pairs: &Pairs, server: u16) {
             let _ = connection.write_all(b"successful");
         }
         DROP => loop {
-            let Some((key, value)) = pairs.lock().expect("no panic").pop_first() else { break };
+            let first = |pairs: &BTreeMap<Vec<u8>, Vec<u8>>| {
+                pairs.first_key_value().map(|(key, value)| Request::new(PUT, key, value))
+            };
+            let Some(put) = first(&pairs.lock().expect("no panic")) else { break };
             // It waits for no answer.
-            let mut to = TcpStream::connect(("127.0.0.1", server)).expect("the server is there");
-            send(&mut to, &Request::new(PUT, &key, &value));
+            send(
+                &mut TcpStream::connect(("127.0.0.1", server)).expect("the server is there"),
+                &put,
+            );
+            pairs.lock().expect("no panic").remove(&put.key);
         },
         other => panic!("an old node ends at method {other}"),
     }
