@@ -1,10 +1,10 @@
 /* Asks a kvstore server: ./client <server host:port> <method> <key> [<value>] */
 #include "kvstore.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static int method_called(const char *name)
 {
@@ -14,35 +14,6 @@ static int method_called(const char *name)
     return 0;
 }
 
-static int ask(int fd, int method, const char *key, const char *value)
-{
-    struct request request = {method, DIALECT, strlen(key), strlen(value)};
-    return transmit(fd, &request, sizeof request) && transmit(fd, key, request.key_size) &&
-           transmit(fd, value, request.value_size);
-}
-
-/* The bytes of the answer, or NULL. An old server sends no mark: its text ends at the first NUL. */
-static char *answer(int fd, struct reply *reply)
-{
-    size_t got = receive(fd, reply, sizeof *reply);
-    int marked = got == sizeof *reply && memcmp(reply->mark, REPLY_MARK, sizeof reply->mark) == 0;
-    size_t size = marked ? reply->size : OLD_REPLY_BYTES;
-    char *text = got > 0 && size <= VALUE_BYTES_MAX ? malloc(size + 1) : NULL;
-    if (text == NULL) return NULL;
-    if (marked) {
-        got = 0;
-    } else {
-        memcpy(text, reply, got);
-        reply->kind = REPLY_DONE;
-    }
-    got += receive(fd, text + got, size - got);
-    text[got] = '\0';
-    if (!marked) reply->size = strlen(text);
-    if (got >= reply->size) return text;
-    free(text);
-    return NULL;
-}
-
 int main(int argc, char **argv)
 {
     int method = argc > 2 ? method_called(argv[2]) : 0;
@@ -50,24 +21,25 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: ./client <server host:port> get|put|add|drop <key> [<value>]\n");
         return 2;
     }
-    int fd = dial(argv[1]);
-    if (fd < 0) return 1;
-
-    /* Adding and dropping nodes moves data; the server waits for that a minute and then says so.
-     * An answer that came before everything was sent says why the rest was not wanted. */
-    struct reply reply;
-    limit_silence(fd, REQUEST_SECONDS + 10);
-    int sent = ask(fd, method, argv[3], argc > 4 ? argv[4] : "null");
-    char *text = answer(fd, &reply);
-    close(fd);
-    if (text == NULL) {
-        fprintf(stderr, "client: %s %s\n", argv[1], sent ? "did not answer" : "hung up");
+    char why[WHY_BYTES];
+    int fd = dial(argv[1], method, why);
+    if (fd < 0) {
+        fprintf(stderr, "client: %s\n", why);
         return 1;
     }
-    size_t room = 4 * reply.size + 8;
+    const char *value = argc > 4 ? argv[4] : "null";
+    struct request request = {method, TO_SERVER, strlen(argv[3]), strlen(value)};
+    struct answer answer;
+    /* An old server has no answer to add and drop. */
+    if (!ask(fd, &request, argv[3], value, &answer) && (method < ADD || errno != 0)) {
+        fprintf(stderr, "client: %s did not answer\n", argv[1]);
+        return 1;
+    }
+    size_t room = 4 * answer.size + 8;
     char *line = malloc(room);
-    if (line != NULL) printf("client: received '%s' \n", printable(line, room, text, reply.size));
+    if (line != NULL)
+        printf("client: received '%s' \n", printable(line, room, answer.text, answer.size));
     free(line);
-    free(text);
-    return reply.kind == REPLY_ERROR;
+    free(answer.text);
+    return answer.kind == REPLY_ERROR;
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::build::{Executable, Program, Variant, root};
 use crate::wire::{Kind, Request, unmark};
 
 /// Much longer than anything here takes, so that only what hangs meets it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A program with both sanitizers, ready to get its arguments.
 pub fn program(name: &str) -> Command {
@@ -30,33 +31,58 @@ pub fn program(name: &str) -> Command {
     command
 }
 
-/// Ports that nobody listened on a moment ago.
+/// Ports that nobody listened on a moment ago, nor on those where their nodes meet the ring. They
+/// are below those that the system hands out for connections.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // Each is held until all are known, so that they differ.
-    let held = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    held.map(|listener| listener.local_addr().expect("an address").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); N].map(|()| {
+        loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(37 * std::process::id());
+            let port = 10_000 + u16::try_from(next % 10_000).expect("below 65536");
+            let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+            if free(port) && free(ring_port(port)) {
+                break port;
+            }
+        }
+    })
+}
+
+/// Listens there, also where connections of another listener have ended a moment ago.
+pub fn bind(port: u16) -> TcpListener {
+    TcpListener::bind(("127.0.0.1", port)).expect("a free port")
+}
+
+/// Where a node of that port takes part in the ring.
+fn ring_port(port: u16) -> u16 {
+    if port > 55_535 { port - 10_000 } else { port + 10_000 }
 }
 
 /// A server with its nodes by name.
 pub struct Cluster {
     pub server: Process,
     pub nodes: Vec<(String, Process)>,
-    port: u16,
+    pub port: u16,
 }
 
 impl Cluster {
+    /// A server that knows them from the start, and the old nodes of the list besides.
+    pub fn of(port: u16, nodes: Vec<(String, Process)>, old: &[&str]) -> Cluster {
+        let list: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
+        let server = Process::server(port, &[&list, old].concat());
+        Cluster { server, nodes, port }
+    }
+
     /// Nodes that the server knows from the start.
     pub fn start(count: usize) -> Cluster {
         let ports: [u16; 4] = free_ports();
         let (port, ports) = ports.split_last().expect("four ports");
         let mut nodes = Vec::new();
-        for port in &ports[..count] {
-            nodes.push((format!("localhost:{port}"), Process::node(*port)));
+        for node in &ports[..count] {
+            nodes.push((format!("localhost:{node}"), Process::node(*node, *port)));
         }
-        let list: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
-        let server = Process::server(*port, &list);
-        server.line("server: waiting for connections...");
-        Cluster { server, nodes, port: *port }
+        let cluster = Cluster::of(*port, nodes, &[]);
+        cluster.server.line("server: waiting for connections...");
+        cluster
     }
 
     /// A server whose nodes do not run yet.
@@ -72,7 +98,7 @@ impl Cluster {
 
     pub fn start_node_at(&mut self, port: u16) -> String {
         let name = format!("localhost:{port}");
-        self.nodes.push((name.clone(), Process::node(port)));
+        self.nodes.push((name.clone(), Process::node(port, self.port)));
         name
     }
 
@@ -87,40 +113,21 @@ impl Cluster {
     }
 
     fn run_client(&self, args: &[&str], code: i32) -> String {
-        let server = format!("localhost:{}", self.port);
-        let output: Output =
-            program("client").arg(server).args(args).output().expect("the client starts");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let printed = String::from_utf8(output.stdout).expect("text");
-        assert_eq!(output.status.code(), Some(code), "{printed}{errors}");
-        assert_eq!(printed.lines().count(), 1, "{printed}");
-        printed
+        client_of(self.port, args, code)
     }
 
     pub fn connect(&self) -> TcpStream {
-        let connection = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        connection.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        connection
+        connect(self.port)
     }
 
     /// All bytes of the reply.
     pub fn exchange(&self, request: &Request) -> Vec<u8> {
-        let mut connection = self.connect();
-        for part in [&request.header(), &request.key, &request.value] {
-            // The server may have refused it by now; what it said is still there to read.
-            let _ = connection.write_all(part);
-        }
-        let mut reply = Vec::new();
-        connection.read_to_end(&mut reply).expect("a reply");
-        reply
+        exchange(self.port, request)
     }
 
-    /// What an old client makes of the reply: the text up to the first NUL.
+    /// What an old client makes of the reply.
     pub fn ask_old(&self, request: &Request) -> Vec<u8> {
-        let mut reply = self.exchange(request);
-        let end = reply.iter().position(|byte| *byte == 0).expect("a terminated text");
-        reply.truncate(end);
-        reply
+        ask_old(self.port, request)
     }
 
     pub fn ask_new(&self, request: &Request) -> (Kind, Vec<u8>) {
@@ -129,7 +136,11 @@ impl Cluster {
 
     /// The ring of the nodes.
     pub fn ring(&self) -> Ring {
-        let seeds: Vec<&str> = self.nodes.iter().map(|(name, _)| name.as_str()).collect();
+        let ring_address = |(name, _): &(String, Process)| {
+            let port = name.rsplit(':').next().and_then(|port| port.parse().ok());
+            format!("localhost:{}", ring_port(port.expect("a port")))
+        };
+        let seeds: Vec<String> = self.nodes.iter().map(ring_address).collect();
         Ring::connect(&seeds.join(","), ClientConfig::default()).expect("the nodes are a ring")
     }
 
@@ -140,6 +151,51 @@ impl Cluster {
             node.end();
         }
     }
+}
+
+/// What the client prints about the server at that port.
+pub fn client_of(port: u16, args: &[&str], code: i32) -> String {
+    let server = format!("localhost:{port}");
+    let output: Output =
+        program("client").arg(server).args(args).output().expect("the client starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{printed}{errors}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    printed
+}
+
+/// Waits until somebody listens there.
+pub fn connect(port: u16) -> TcpStream {
+    let asked = Instant::now();
+    loop {
+        if let Ok(connection) = TcpStream::connect(("127.0.0.1", port)) {
+            connection.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+            return connection;
+        }
+        assert!(asked.elapsed() < PATIENCE, "nobody listens on port {port}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All bytes of the reply of whoever listens at that port.
+pub fn exchange(port: u16, request: &Request) -> Vec<u8> {
+    let mut connection = connect(port);
+    for part in [&request.header(), &request.key, &request.value] {
+        // The server may have refused it by now; what it said is still there to read.
+        let _ = connection.write_all(part);
+    }
+    let mut reply = Vec::new();
+    connection.read_to_end(&mut reply).expect("a reply");
+    reply
+}
+
+/// What an old program makes of the reply: the text up to the first NUL.
+pub fn ask_old(port: u16, request: &Request) -> Vec<u8> {
+    let mut reply = exchange(port, request);
+    let end = reply.iter().position(|byte| *byte == 0).expect("a terminated text");
+    reply.truncate(end);
+    reply
 }
 
 /// A process whose output is read all the time.
@@ -155,8 +211,9 @@ impl Process {
         Process::spawn(&mut command)
     }
 
-    fn node(port: u16) -> Process {
-        let node = Process::spawn(program("node").args([&port.to_string(), "localhost:3344"]));
+    pub fn node(port: u16, server: u16) -> Process {
+        let server = format!("localhost:{server}");
+        let node = Process::spawn(program("node").args([&port.to_string(), &server]));
         node.line(&format!("NODE-{port} listening"));
         node
     }
@@ -191,7 +248,7 @@ impl Process {
         self.child.wait().expect("it ends");
     }
 
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.expect("kill is there").success());

@@ -9,14 +9,15 @@ pub const DROP: i32 = 4;
 /// What the first server always sent.
 pub const OLD_REPLY_BYTES: usize = 4096;
 
-/// Stands where the first client had padding.
-const DIALECT: u32 = 0x524b_5631;
+/// Stand where the first programs had padding.
+const TO_SERVER: u32 = 0x524b_5631;
+const TO_NODE: u32 = 0x524b_5632;
 const REPLY_MARK: &[u8] = b"ringkv\x001";
 const WORD: usize = size_of::<usize>();
-const HEADER_BYTES: usize = 8 + 2 * WORD;
+pub const HEADER_BYTES: usize = 8 + 2 * WORD;
 
 /// What a client sends.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub method: i32,
     pub padding: u32,
@@ -38,7 +39,12 @@ impl Request {
 
     /// The same from a client of the new kind.
     pub fn marked(&self) -> Request {
-        Request { padding: DIALECT, ..self.clone() }
+        Request { padding: TO_SERVER, ..self.clone() }
+    }
+
+    /// The same from a server of the new kind.
+    pub fn marked_for_node(&self) -> Request {
+        Request { padding: TO_NODE, ..self.clone() }
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -60,13 +66,33 @@ impl Request {
     pub fn read(from: &mut impl Read) -> Request {
         let mut header = [0; HEADER_BYTES];
         from.read_exact(&mut header).expect("a header");
-        let word = |at: usize| usize::from_ne_bytes(header[at..at + WORD].try_into().expect("8"));
-        let half = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().expect("4"));
-        let mut key = vec![0; word(8)];
-        let mut value = vec![0; word(8 + WORD)];
+        let Head { method, padding, key_size, value_size } = Head::read(&header);
+        let mut key = vec![0; key_size];
+        let mut value = vec![0; value_size];
         from.read_exact(&mut key).expect("the key");
         from.read_exact(&mut value).expect("the value");
-        Request { method: half(0).cast_signed(), padding: half(4), key, value }
+        Request { method, padding, key, value }
+    }
+}
+
+/// What a request begins with.
+pub struct Head {
+    pub method: i32,
+    pub padding: u32,
+    pub key_size: usize,
+    pub value_size: usize,
+}
+
+impl Head {
+    pub fn read(header: &[u8; HEADER_BYTES]) -> Head {
+        let word = |at: usize| usize::from_ne_bytes(header[at..at + WORD].try_into().expect("8"));
+        let half = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().expect("4"));
+        Head {
+            method: half(0).cast_signed(),
+            padding: half(4),
+            key_size: word(8),
+            value_size: word(8 + WORD),
+        }
     }
 }
 
