@@ -63,6 +63,11 @@ test: .need-rust .need-python ## Run every test: Rust (with tidy), header, C, Py
 test-rust: .need-rust ## Run the Rust tests, the simulator's short run and tidy
 	$(CARGO) test
 
+.PHONY: harnesses
+harnesses: examples develop ## Build and test the programs that older ones became
+	$(CARGO) test --test kvstore --test tracker
+	$(VENV_PYTHON) -m pytest -q python/tests/harnesses
+
 .PHONY: tidy
 tidy: .need-rust ## Check the house rules: layers, lengths, banned calls, links
 	$(CARGO) test --quiet --test tidy

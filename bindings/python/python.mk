@@ -31,5 +31,11 @@ test-python: develop ## Run the Python tests
 .PHONY: lint-python
 lint-python: develop ## Check the types of the Python package and that its stub is true
 	$(VENV_PYTHON) -m mypy
+	@for program in python/harnesses/*/; do \
+	    echo "mypy $$program"; \
+	    MYPYPATH="python:$$program" $(VENV_PYTHON) -m mypy --strict --scripts-are-modules \
+	        $$(grep -lE '^#!.*python|^"""' $$program*) || exit 1; \
+	done
+	MYPYPATH=python:python/tests/harnesses $(VENV_PYTHON) -m mypy --strict python/tests/harnesses
 	$(VENV_PYTHON) -m mypy.stubtest ringkv --mypy-config-file pyproject.toml \
 	    --allowlist python/stubtest-allowlist.txt
