@@ -230,6 +230,8 @@ impl Control {
         if leads.is_some() && led != leads {
             log::info!("member {} leads the coordinator now", member.me);
             self.greet_all_by_heartbeat(ctx);
+            // Whoever led before may be known to be dead already.
+            self.judge_members(now);
         }
         self.answer_pending(ctx);
     }
@@ -264,6 +266,17 @@ impl Control {
         let is_current = self.known_leader.since.0 >= map.voters_since;
         let heard = Some(self.known_leader.mid).filter(|_| is_current);
         voted.or(heard).or_else(|| map.voters.first().copied()).unwrap_or(MemberId::ZERO)
+    }
+
+    /// Tells all voters: the leader may be the one that is gone.
+    pub(super) fn tell_voters(&self, member: &Membership, msg: &ControlMsg) {
+        let voters = member.map().voters.clone();
+        let links = voters.iter().filter_map(|mid| self.peers.get(mid)?.control.as_ref());
+        for link in links {
+            if link.push_frame(|out| msg.encode(out)).is_ok() {
+                link.flush();
+            }
+        }
     }
 
     /// Sends something to the leader of the coordinator, or to a voter that may know it.

@@ -330,7 +330,14 @@ impl Handler for Control {
                     self.probe(ctx, mid);
                 }
             }
-            Some(Conn::Greeted { to, is_data, .. }) => self.dial_failed(ctx, to, is_data),
+            Some(Conn::Greeted { to, is_data, .. }) => {
+                self.dial_failed(ctx, to, is_data);
+                // Accepted, and hung up without a word: a process that ends may close its listener
+                // after its connections.
+                if matches!(reason, CloseReason::Eof | CloseReason::Reset(_)) {
+                    self.on_dead_end(ctx.now(), to);
+                }
+            }
             Some(Conn::Seed) => self.seed_failed(ctx, &reason.to_string()),
             _ => {}
         }

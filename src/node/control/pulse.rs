@@ -150,18 +150,17 @@ impl Control {
     /// Nobody, or somebody else, is at the address of `mid`.
     pub(super) fn on_dead_end(&mut self, now: Nanos, mid: MemberId) {
         self.watch.refused(mid);
-        if self.watch.is_suspect(mid, now)
-            && let Some(coordinator) = &mut self.coordinator
-        {
+        if !self.watch.is_suspect(mid, now) {
+            return;
+        }
+        if let Some(coordinator) = &mut self.coordinator {
             coordinator.lost(mid);
+            self.group_tick_at = now;
         }
-        if self.leads() {
-            self.judge_members(now);
-        } else if let Some(member) = self.shared.membership()
-            && self.watch.is_suspect(mid, now)
-        {
-            self.tell_leader(&member, &ControlMsg::Suspect(vec![mid]));
+        if let Some(member) = self.shared.membership() {
+            self.tell_voters(&member, &ControlMsg::Suspect(vec![mid]));
         }
+        self.judge_members(now);
     }
 
     fn leads(&self) -> bool {
@@ -169,7 +168,7 @@ impl Control {
     }
 
     /// As the leader: decides who is dead and who is back.
-    fn judge_members(&mut self, now: Nanos) {
+    pub(super) fn judge_members(&mut self, now: Nanos) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let Some(member) = self.shared.membership() else { return };
         let Some(draft) = coordinator.draft() else { return };
