@@ -161,7 +161,8 @@ fn slowest(records: &[&Record], event: &Event, writes: bool) -> Option<u64> {
     let after = &records[records.partition_point(|record| record.answered <= event.at)..];
     let felt = after.iter().filter(|record| record.called <= end);
     let kind = felt.filter(|record| record.is_write() == writes && record.outcome.is_success());
-    kind.map(|record| record.answered - record.called).max()
+    // What it felt of the next event is that one's.
+    kind.map(|record| record.answered.min(event.until).saturating_sub(record.called)).max()
 }
 
 /// What operations felt of nodes that came and went as planned.
