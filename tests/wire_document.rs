@@ -129,7 +129,7 @@ mod wire {
         assert!(missing.is_empty(), "{missing:#?}");
         // Two of the handshake, 12 + 12 + 9 types, 8 operations, 19 replies, 16 commands, 4 of the
         // group.
-        assert_eq!(wanted.len(), 82);
+        assert_eq!(wanted.len(), 83);
     }
 
     fn grouped(number: usize) -> String {
