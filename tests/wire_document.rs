@@ -127,7 +127,7 @@ mod wire {
         }
         let missing: Vec<_> = wanted.iter().filter(|row| !page.contains(*row)).collect();
         assert!(missing.is_empty(), "{missing:#?}");
-        // Two of the handshake, 12 + 12 + 9 types, 8 operations, 19 replies, 16 commands, 4 of the
+        // Two of the handshake, 12 + 13 + 9 types, 8 operations, 19 replies, 16 commands, 4 of the
         // group.
         assert_eq!(wanted.len(), 83);
     }
