@@ -54,7 +54,7 @@ phase = +@printf '\n==> [%3d s] %s\n' $$(( $$(date +%s) - $(STARTED) )) '$(1)'; 
 test: STARTED := $(shell date +%s)
 test: .need-rust .need-python ## Run every test: Rust (with tidy), header, C, Python
 	$(call phase,Rust tests and tidy,test-rust)
-	$(call phase,Orders of a node's threads,threads)
+	$(call phase,Orders of threads,threads)
 	$(call phase,C header is up to date,header-check)
 	$(call phase,C tests,check-c)
 	$(call phase,Python tests,test-python)
