@@ -239,7 +239,7 @@ fn all_but_one_may_leave_at_once() {
         };
         let threads: Vec<_> = cluster.nodes.into_iter().map(leave).collect();
         let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        let mut ends: Vec<_> = ends.iter().map(|(left, _)| left.clone()).collect();
+        let mut ends: Vec<_> = ends.iter().map(|(left, _)| *left).collect();
         ends.sort_by_key(|left| left.is_err());
         assert_eq!(ends, [Ok(()), Ok(()), Ok(()), Err(Status::Refused)]);
     }
