@@ -208,7 +208,8 @@ impl<'s> Watch<'s> {
     /// Whether the member that leaves is this very node, and knows that it has left. Nobody may be
     /// there to ask: the others may have ended meanwhile.
     fn has_left(&self) -> bool {
-        self.me.is_some() && self.leaving == self.me && self.source.map().is_err()
+        let Source::Node(node) = self.source else { return false };
+        self.leaving == self.me && node.map().is_none()
     }
 
     /// Gets the map once more.

@@ -154,8 +154,10 @@ impl Control {
             return;
         }
         if let Some(coordinator) = &mut self.coordinator {
+            if coordinator.leader() == Some(mid) {
+                self.group_tick_at = now;
+            }
             coordinator.lost(mid);
-            self.group_tick_at = now;
         }
         if let Some(member) = self.shared.membership() {
             self.tell_voters(&member, &ControlMsg::Suspect(vec![mid]));
