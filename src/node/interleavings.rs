@@ -1,4 +1,4 @@
-//! Every order in which the threads of a node can meet while it follows a new map.
+//! Orders in which the threads of a node can meet while it follows a new map.
 //!
 //! The control thread follows the map (A1) while a worker answers peers and clients. What the two
 //! share are the leases, the map and the replicas, each under its own lock; these tests are about

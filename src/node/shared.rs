@@ -230,11 +230,9 @@ pub(super) struct Wishes {
     serves_at: AtomicU64,
 }
 
-const NEVER: Nanos = Nanos(u64::MAX);
-
 impl Default for Wishes {
     fn default() -> Self {
-        Self { streaming: AtomicBool::new(false), serves_at: AtomicU64::new(NEVER.0) }
+        Self { streaming: AtomicBool::new(false), serves_at: AtomicU64::new(Nanos::NEVER.0) }
     }
 }
 
@@ -258,7 +256,7 @@ impl Wishes {
     pub(super) fn take_serving(&self, now: Nanos) -> bool {
         let due = now >= self.serves_at();
         if due {
-            self.serves_at.store(NEVER.0, Ordering::Relaxed);
+            self.serves_at.store(Nanos::NEVER.0, Ordering::Relaxed);
         }
         due
     }
@@ -359,7 +357,7 @@ impl Shared {
         if streams || serves_at.is_some() {
             let wishes = self.wishes(pid.0 as usize % self.wishes.len());
             wishes.streaming.fetch_or(streams, Ordering::Relaxed);
-            wishes.serves_at.fetch_min(serves_at.unwrap_or(NEVER).0, Ordering::Relaxed);
+            wishes.serves_at.fetch_min(serves_at.unwrap_or(Nanos::NEVER).0, Ordering::Relaxed);
         }
         Some(result)
     }
