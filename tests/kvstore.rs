@@ -11,17 +11,20 @@ mod cluster;
 mod mixed;
 #[path = "kvstore/old.rs"]
 mod old;
+#[path = "c_api/process.rs"]
+mod process;
 #[path = "kvstore/wire.rs"]
 mod wire;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use build::{Program, Variant, root};
-use cluster::{Cluster, PATIENCE, Process, exchange, free_ports, program};
+use cluster::{Cluster, exchange, free_ports, program};
+use process::{PATIENCE, are_let_go};
 use ringkv::{RingInfo, WriteOptions};
 use wire::{ADD, DROP, GET, Kind, OLD_REPLY_BYTES, PUT, Request};
 
@@ -318,16 +321,7 @@ fn silent_clients_do_not_hold_up_the_others() {
     assert_eq!(cluster.ask_old(&Request::new(PUT, b"hello", b"world")), b"successful");
     assert_eq!(cluster.ask_old(&Request::new(GET, b"hello", b"null")), b"world");
     // They were not let go before that, and are in the end.
-    for connection in &mut silent {
-        connection.set_nonblocking(true).expect("a socket option");
-        let tried = connection.read(&mut [0]).map_err(|error| error.kind());
-        assert_eq!(tried, Err(std::io::ErrorKind::WouldBlock));
-        connection.set_nonblocking(false).expect("a socket option");
-    }
-    for connection in &mut silent {
-        connection.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        assert_eq!(connection.read(&mut [0]).expect("the server hangs up"), 0);
-    }
+    are_let_go(&mut silent);
     cluster.end();
 }
 
@@ -415,7 +409,7 @@ fn the_server_waits_for_nodes_and_finds_them_again() {
     cluster.server.line(&format!("SERVER new node {} hash ", addresses[1]));
 
     cluster.server.kill();
-    cluster.server = Process::server(server_port, &list);
+    cluster.server = cluster::start_server(server_port, &list);
     cluster.server.line("server: waiting for connections...");
     assert_eq!(cluster.client(&["get", "hello"]), "client: received 'world' \n");
     assert_eq!(cluster.ring().info().expect("the ring").members.len(), 2);

@@ -7,6 +7,8 @@
 mod build;
 #[path = "tracker/cluster.rs"]
 mod cluster;
+#[path = "c_api/process.rs"]
+mod process;
 #[path = "tracker/wire.rs"]
 mod wire;
 
@@ -16,7 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use build::{Variant, root};
-use cluster::{PATIENCE, Ports, Tracker, program, run_client, source};
+use cluster::{Ports, Tracker, program, run_client, source};
+use process::{PATIENCE, are_let_go};
 use ringkv::{ReadOptions, WriteOptions};
 use wire::{
     DELETE, FAILED, HERE, INSERT, JOIN, LEAVE, OldServer, REHASH, SEARCH, TERMINATE, ask,
@@ -591,16 +594,7 @@ fn silent_clients_do_not_hold_up_the_others() {
     }
     assert_eq!(tracker.done(&["insert", "5", "50"]), "INSERT <5, 50> SUCCESSFUL\n");
     // They were not let go before that, and are in the end.
-    for connection in &mut silent {
-        connection.set_nonblocking(true).expect("a socket option");
-        let tried = connection.read(&mut [0]).map_err(|error| error.kind());
-        assert_eq!(tried, Err(std::io::ErrorKind::WouldBlock));
-        connection.set_nonblocking(false).expect("a socket option");
-    }
-    for connection in &mut silent {
-        connection.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        assert_eq!(connection.read(&mut [0]).expect("it hangs up"), 0);
-    }
+    are_let_go(&mut silent);
     tracker.end();
 }
 

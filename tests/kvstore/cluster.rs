@@ -1,19 +1,17 @@
 //! Nodes and a server as processes, which end with the values that stand for them.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ringkv::{ClientConfig, Ring};
 
 use crate::build::{Executable, Program, Variant, root};
+use crate::process::{PATIENCE, Process};
 use crate::wire::{Kind, Request, unmark};
-
-/// Much longer than anything here takes, so that only what hangs meets it.
-pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A program with both sanitizers, ready to get its arguments.
 pub fn program(name: &str) -> Command {
@@ -68,7 +66,7 @@ impl Cluster {
     /// A server that knows them from the start, and the old nodes of the list besides.
     pub fn of(port: u16, nodes: Vec<(String, Process)>, old: &[&str]) -> Cluster {
         let list: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
-        let server = Process::server(port, &[&list, old].concat());
+        let server = start_server(port, &[&list, old].concat());
         Cluster { server, nodes, port }
     }
 
@@ -78,7 +76,7 @@ impl Cluster {
         let (port, ports) = ports.split_last().expect("four ports");
         let mut nodes = Vec::new();
         for node in &ports[..count] {
-            nodes.push((format!("localhost:{node}"), Process::node(*node, *port)));
+            nodes.push((format!("localhost:{node}"), start_node(*node, *port)));
         }
         let cluster = Cluster::of(*port, nodes, &[]);
         cluster.server.line("server: waiting for connections...");
@@ -87,7 +85,7 @@ impl Cluster {
 
     /// A server whose nodes do not run yet.
     pub fn without_nodes(port: u16, list: &[&str]) -> Cluster {
-        Cluster { server: Process::server(port, list), nodes: Vec::new(), port }
+        Cluster { server: start_server(port, list), nodes: Vec::new(), port }
     }
 
     /// One more node, which stands by under the name that is returned.
@@ -98,7 +96,7 @@ impl Cluster {
 
     pub fn start_node_at(&mut self, port: u16) -> String {
         let name = format!("localhost:{port}");
-        self.nodes.push((name.clone(), Process::node(port, self.port)));
+        self.nodes.push((name.clone(), start_node(port, self.port)));
         name
     }
 
@@ -198,74 +196,18 @@ pub fn ask_old(port: u16, request: &Request) -> Vec<u8> {
     reply
 }
 
-/// A process whose output is read all the time.
-pub struct Process {
-    child: Child,
-    printed: Arc<(Mutex<Vec<String>>, Condvar)>,
+/// A server at that port, of these nodes.
+pub fn start_server(port: u16, nodes: &[&str]) -> Process {
+    let mut command = program("server");
+    Process::start(
+        command.env("KVSTORE_PORT", port.to_string()).arg(nodes.len().to_string()).args(nodes),
+    )
 }
 
-impl Process {
-    pub fn server(port: u16, nodes: &[&str]) -> Process {
-        let mut command = program("server");
-        command.env("KVSTORE_PORT", port.to_string()).arg(nodes.len().to_string()).args(nodes);
-        Process::spawn(&mut command)
-    }
-
-    pub fn node(port: u16, server: u16) -> Process {
-        let server = format!("localhost:{server}");
-        let node = Process::spawn(program("node").args([&port.to_string(), &server]));
-        node.line(&format!("NODE-{port} listening"));
-        node
-    }
-
-    fn spawn(command: &mut Command) -> Process {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let printed: Arc<(Mutex<Vec<String>>, Condvar)> = Arc::default();
-        let shared = Arc::clone(&printed);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                shared.0.lock().expect("no panic").push(line);
-                shared.1.notify_all();
-            }
-        });
-        Process { child, printed }
-    }
-
-    /// Waits for a line that begins like that, and returns it.
-    pub fn line(&self, begin: &str) -> String {
-        let lines = self.printed.0.lock().expect("no panic");
-        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.starts_with(begin));
-        let waited = self.printed.1.wait_timeout_while(lines, PATIENCE, missing);
-        let (lines, _) = waited.expect("no panic");
-        let found = lines.iter().find(|line| line.starts_with(begin));
-        found.unwrap_or_else(|| panic!("no line '{begin}' in\n{}", lines.join("\n"))).clone()
-    }
-
-    /// As a crash does.
-    pub fn kill(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
-
-    pub fn end(&mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("kill is there").success());
-        let asked = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                return assert!(status.success(), "{status}");
-            }
-            assert!(asked.elapsed() < PATIENCE, "the program does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A node that listens at that port, and which server it was told.
+pub fn start_node(port: u16, server: u16) -> Process {
+    let server = format!("localhost:{server}");
+    let node = Process::start(program("node").args([&port.to_string(), &server]));
+    node.line(&format!("NODE-{port} listening"));
+    node
 }

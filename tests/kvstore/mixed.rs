@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::cluster::{Cluster, Process, ask_old, client_of, connect, free_ports};
+use crate::cluster::{self, Cluster, ask_old, client_of, connect, free_ports};
 use crate::old::{OldNode, OldServer, position};
+use crate::process::Process;
 use crate::wire::{DROP, GET, Kind, PUT, Request, unmark};
 use crate::{exchange, text};
 
@@ -16,7 +17,7 @@ fn name(port: u16) -> String {
 }
 
 fn node(port: u16, server: u16) -> (String, Process) {
-    (name(port), Process::node(port, server))
+    (name(port), cluster::start_node(port, server))
 }
 
 /// Ports in the order in which an old server has its nodes.
@@ -139,7 +140,7 @@ fn a_new_server_takes_over_where_an_old_one_was() {
     assert_eq!(client_of(port, &["drop", &name(last)], 0), NOTHING);
     assert_filled(port, "server", KEYS);
     server.end();
-    cluster.server = Process::server(port, &[&name(first), &name(last), &old.name()]);
+    cluster.server = cluster::start_server(port, &[&name(first), &name(last), &old.name()]);
     cluster.server.line("server: waiting for connections...");
     assert_filled(port, "middle", KEYS);
     cluster.end();
@@ -167,7 +168,7 @@ fn a_new_server_keeps_the_pairs_of_old_nodes_until_there_are_new_ones() {
     // Stopped in order, it leaves them where an old server or the next one finds them.
     cluster.server.end();
     assert_eq!((old[0].len(), old[1].len()), (2 * KEYS + 1, 2 * KEYS + 1));
-    cluster.server = Process::server(port, &list);
+    cluster.server = cluster::start_server(port, &list);
     assert_filled(port, "first", KEYS);
     cluster.server.line("server: waiting for connections...");
     assert_eq!((old[0].len(), old[1].len()), (0, 0));
@@ -179,7 +180,7 @@ fn a_new_server_keeps_the_pairs_of_old_nodes_until_there_are_new_ones() {
     assert_eq!((info.members.len(), info.keys), (1, 2 * KEYS as u64 + 1));
     assert_filled(port, "second", KEYS);
     cluster.server.kill();
-    cluster.server = Process::server(port, &[&*name(new), list[0], list[1]]);
+    cluster.server = cluster::start_server(port, &[&*name(new), list[0], list[1]]);
     cluster.server.line("server: waiting for connections...");
     assert_filled(port, "second", KEYS);
     assert_eq!(cluster.client(&["get", "hello"]), "client: received 'world' \n");

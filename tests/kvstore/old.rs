@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{PATIENCE, bind};
+use crate::cluster::bind;
+use crate::process::PATIENCE;
 use crate::wire::{ADD, DROP, GET, HEADER_BYTES, Head, OLD_REPLY_BYTES, PUT, Request};
 
 /// How much of an answer the first server had memory for.

@@ -1,18 +1,15 @@
 //! A main server and its servers as processes, which end with the values that stand for them.
 
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ringkv::{ClientConfig, Ring};
 
 use crate::build::{Executable, Program, Variant, root};
-
-/// Much longer than anything here takes, so that only what hangs meets it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::process::{PATIENCE, Process};
 
 /// The ring's node of a port listens that much above it.
 pub const RING_DISTANCE: u16 = 10_000;
@@ -79,7 +76,7 @@ impl Tracker {
     /// Without any server.
     pub fn start() -> Tracker {
         let ports = Ports::claim();
-        let main = Process::start("mainServer", ports.first, &[]);
+        let main = start("mainServer", ports.first, &[]);
         let asked = Instant::now();
         while TcpStream::connect(("127.0.0.1", ports.first)).is_err() {
             assert!(asked.elapsed() < PATIENCE, "it does not listen");
@@ -101,18 +98,18 @@ impl Tracker {
     }
 
     pub fn add_server(&mut self, port: u16) {
-        let server = Process::start("server", self.port, &["add_server", &port.to_string()]);
+        let server = start("server", self.port, &["add_server", &port.to_string()]);
         self.servers.push((port, server));
     }
 
     /// Several servers in one process, as `./server` starts them.
     pub fn start_servers(&mut self, args: &[&str]) -> &Process {
-        self.servers.push((self.port + 2, Process::start("server", self.port, args)));
+        self.servers.push((self.port + 2, start("server", self.port, args)));
         &self.servers.last().expect("just pushed").1
     }
 
     pub fn restart_main(&mut self) {
-        self.main = Process::start("mainServer", self.port, &[]);
+        self.main = start("mainServer", self.port, &[]);
     }
 
     pub fn added(&self, port: u16) {
@@ -167,84 +164,7 @@ pub fn run_client(tracker: u16, args: &[&str]) -> (String, i32) {
     (text(&output.stdout) + &text(&output.stderr), status)
 }
 
-/// A process whose output is read all the time.
-pub struct Process {
-    child: Child,
-    printed: Arc<(Mutex<Vec<String>>, Condvar)>,
-}
-
-impl Process {
-    pub fn start(name: &str, tracker: u16, args: &[&str]) -> Process {
-        let mut command = program(name);
-        command.env("TRACKER_PORT", tracker.to_string()).args(args);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let printed: Arc<(Mutex<Vec<String>>, Condvar)> = Arc::default();
-        let shared = Arc::clone(&printed);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                shared.0.lock().expect("no panic").push(line);
-                shared.1.notify_all();
-            }
-        });
-        Process { child, printed }
-    }
-
-    /// Waits for a line that begins like that, and returns it.
-    pub fn line(&self, begin: &str) -> String {
-        self.nth_line(begin, 1)
-    }
-
-    /// Waits until that many lines have begun like that, and returns the last.
-    pub fn nth_line(&self, begin: &str, count: usize) -> String {
-        let lines = self.printed.0.lock().expect("no panic");
-        let found = |lines: &[String]| {
-            lines.iter().filter(|line| line.starts_with(begin)).nth(count - 1).cloned()
-        };
-        let missing = |lines: &mut Vec<String>| found(lines).is_none();
-        let waited = self.printed.1.wait_timeout_while(lines, PATIENCE, missing);
-        let (lines, _) = waited.expect("no panic");
-        found(&lines).unwrap_or_else(|| panic!("no line '{begin}' in\n{}", lines.join("\n")))
-    }
-
-    /// The lines so far.
-    pub fn lines(&self) -> Vec<String> {
-        self.printed.0.lock().expect("no panic").clone()
-    }
-
-    /// As a crash does.
-    pub fn kill(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
-
-    pub fn ask_to_end(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        // It may have ended by itself.
-        let _ = Command::new("kill").args([signal, &pid]).stderr(Stdio::null()).status();
-    }
-
-    pub fn end(&mut self) {
-        self.ask_to_end("-TERM");
-        self.wait();
-    }
-
-    /// It must end, and without an error.
-    pub fn wait(&mut self) {
-        let asked = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                return assert!(status.success(), "{status}: {}", self.lines().join("\n"));
-            }
-            assert!(asked.elapsed() < PATIENCE, "the program does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// One of the two that run on, for the main server at that port.
+fn start(name: &str, tracker: u16, args: &[&str]) -> Process {
+    Process::start(program(name).env("TRACKER_PORT", tracker.to_string()).args(args))
 }

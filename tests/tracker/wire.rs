@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::cluster::PATIENCE;
+use crate::process::PATIENCE;
 
 pub const INSERT: i32 = 0;
 pub const SEARCH: i32 = 1;
