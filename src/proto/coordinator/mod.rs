@@ -20,7 +20,7 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use departure::{lost_among, order_to_drop};
@@ -46,6 +46,8 @@ pub struct Coordinator {
     group: Option<Group>,
     draft: Option<Draft>,
     news: Vec<News>,
+    /// Members that cannot be reached: a new group must not wait for one of them.
+    lost: BTreeSet<MemberId>,
 }
 
 /// A decided change, and the map that it leads to.
@@ -96,7 +98,8 @@ impl Coordinator {
 
     /// Takes part as the map says.
     pub fn join(me: MemberId, map: Arc<RingMap>) -> Self {
-        let mut coordinator = Self { me, map, group: None, draft: None, news: Vec::new() };
+        let mut coordinator =
+            Self { me, map, group: None, draft: None, news: Vec::new(), lost: BTreeSet::new() };
         coordinator.settle();
         coordinator
     }
@@ -159,6 +162,7 @@ impl Coordinator {
 
     /// There is a new connection to `peer`: what was under way to it is lost.
     pub fn reconnected(&mut self, peer: MemberId) {
+        self.lost.remove(&peer);
         if let Some(group) = &mut self.group {
             group.reconnected(peer);
         }
@@ -169,6 +173,9 @@ impl Coordinator {
 
     /// The connection to `peer` broke, and nobody listens at its address any more.
     pub fn lost(&mut self, peer: MemberId) {
+        if self.map.members.contains_key(&peer) {
+            self.lost.insert(peer);
+        }
         if let Some(group) = &mut self.group {
             group.lost(peer);
             self.settle();
@@ -256,6 +263,8 @@ impl Coordinator {
         if self.group.as_ref().map_or(Ver::ZERO, Group::cfg) < self.map.voters_since {
             self.draft = None;
             self.group = Group::new(self.map.voters_since, self.me, &self.map.voters);
+            self.lost.retain(|mid| self.map.members.contains_key(mid));
+            self.lost.iter().for_each(|mid| self.group.iter_mut().for_each(|g| g.lost(*mid)));
             // A single voter has decided its first entry already.
             self.apply_decided();
         }

@@ -127,9 +127,6 @@ fn next_command(map: &RingMap) -> Option<(MemberId, Command)> {
             return None; // Its primary is dead.
         }
         let (pid, cfg) = (PartitionId(at as u32), part.cfg);
-        if part.state == PartState::Lost {
-            return None; // Its primary is gone.
-        }
         let command = if let Some((mid, lid)) = part.learners.first().copied() {
             Command::AddInSync { pid, cfg, mid, lid }
         } else if !part.goal.is_subset_of(&part.isr) {
@@ -362,6 +359,27 @@ fn another_voter_leads_when_the_leader_is_gone_and_it_is_replaced_when_it_stays_
     settle(&mut ring);
     assert!(ring.map().is_settled());
     assert!(ring.map().parts.iter().any(|part| part.isr.contains(MemberId(1))));
+}
+
+#[test]
+fn a_leader_that_dies_while_the_voters_change_is_not_waited_for() {
+    let mut ring = ring_of(&["a", "b", "c"]);
+    let (voters, since) = (ring.map().voters.clone(), ring.map().voters_since);
+    let leader = ring.leader().unwrap();
+    leader.operate(&Command::SetVoters { voters }).unwrap();
+    leader.propose(&|_| true);
+    // The others have got the change, and are not told any more that it is decided.
+    let (cfg, messages) = leader.take_messages();
+    for (to, msg) in messages {
+        ring.members.get_mut(&to).unwrap().receive(MemberId(1), cfg, &msg);
+    }
+    ring.cut_off.push(MemberId(1));
+    for mid in [2, 3].map(MemberId) {
+        ring.members.get_mut(&mid).unwrap().lost(MemberId(1));
+    }
+    ring.tick(5);
+    assert!(ring.map().voters_since > since, "the old configuration has ended");
+    assert!(ring.leader().is_some(), "and the new one is led");
 }
 
 #[test]

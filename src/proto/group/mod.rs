@@ -238,11 +238,12 @@ impl Group {
 
     /// The connection to `peer` broke and no new one can be made: it is probably dead, and if it
     /// is not, nothing is lost but an election. What silence would say in 150 ms is taken as said.
+    /// While nobody has led this configuration yet, that goes for its first member.
     pub fn lost(&mut self, peer: MemberId) {
         let Some(rank) = self.members.iter().position(|mid| *mid == peer) else { return };
         match &mut self.role {
             Role::Leader { peers, .. } => peers[rank].lost(),
-            _ if self.leader == Some(rank) && rank != self.me => {
+            _ if self.leader.unwrap_or(0) == rank && rank != self.me => {
                 // The slots of the living, from now on.
                 let slot = self.me - usize::from(rank < self.me);
                 let left = 1 + GROUP_RANK_TICKS * slot as u32;

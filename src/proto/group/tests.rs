@@ -221,6 +221,18 @@ fn a_broken_connection_is_as_good_as_silence() {
 }
 
 #[test]
+fn the_first_of_a_new_configuration_is_not_waited_for_when_it_is_gone() {
+    let mut groups = voters(3);
+    for group in &mut groups[1..] {
+        group.lost(mid(1));
+    }
+    assert_eq!([1, 2].map(|at| groups[at].ticks_left()), [1, 1 + GROUP_RANK_TICKS]);
+    ticks(&mut groups[1], 1);
+    exchange(&mut groups, &[2, 3]);
+    assert!(groups[1].is_ready() && groups[2].leader() == Some(mid(2)));
+}
+
+#[test]
 fn a_rival_is_not_listened_to_and_counted() {
     let mut groups = led(3);
     let before = groups[1].clone();
