@@ -63,18 +63,22 @@ pub(super) fn add_node(source: &Source, address: &str, options: ChangeOptions<'_
     let mid = door.greet(address, watch.until, &|| source.check_open())?.mid;
     watch.wait_until(None, |map| map.members.contains_key(&mid))?;
     match options.wait {
-        // One that is taken for dead meanwhile comes back, or the ring goes on without it.
-        true => watch.wait_moved(options.on_progress, None, |map| match map.members.get(&mid) {
-            Some(member) if member.is_dead() => false,
-            Some(member) => member.state == MemberState::Leaving || map.is_settled(),
-            None => true,
+        true => watch.wait_moved(options.on_progress, None, |map| {
+            match map.members.get(&mid).map(|member| member.state) {
+                // It may be back soon; else it is away.
+                Some(MemberState::Down) => false,
+                Some(MemberState::Up) => map.is_settled(),
+                Some(MemberState::Away | MemberState::Leaving) | None => true,
+            }
         })?,
         false => return Ok(()),
     }
-    match watch.map.members.get(&mid).map(|member| member.state) {
-        Some(MemberState::Up) => Ok(()),
-        _ => Err(Error::new(Status::Aborted, format!("{address} left the ring while it joined"))),
-    }
+    let became = match watch.map.members.get(&mid).map(|member| member.state) {
+        Some(MemberState::Up) => return Ok(()),
+        Some(MemberState::Down | MemberState::Away) => "died",
+        Some(MemberState::Leaving) | None => "left the ring",
+    };
+    Err(Error::new(Status::Aborted, format!("{address} {became} while it joined")))
 }
 
 /// Drops the member of that name or address, and waits until it is gone if the options say so.
@@ -96,13 +100,13 @@ pub(super) fn drop_node(
     })?;
     if options.wait {
         let held = before.parts.iter().filter(|part| part.isr.contains(mid)).count() as u64;
-        let (mut has_left, asked) = (false, boottime());
+        let (mut was_leaving, asked) = (false, boottime());
         watch.wait_moved(options.on_progress, Some((mid, held)), |map| {
             let state = map.members.get(&mid).map(|member| member.state);
             // Called off at once, it may never be seen to leave.
-            has_left |=
+            was_leaving |=
                 state == Some(MemberState::Leaving) || boottime().since(asked) > COMMAND_TIME;
-            state.is_none() || (has_left && state != Some(MemberState::Leaving))
+            state.is_none() || (was_leaving && state != Some(MemberState::Leaving))
         })?;
         if watch.map.members.contains_key(&mid) && !watch.has_left() {
             let sentence = format!("{name_or_address} stays: the drop was called off");

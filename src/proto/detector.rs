@@ -127,7 +127,13 @@ struct Past {
 impl Jury {
     /// `reporter` suspects `suspect`.
     pub fn report(&mut self, suspect: MemberId, reporter: MemberId, now: Nanos) {
+        self.forget_old_reports(now);
         self.reports.insert((suspect, reporter), now);
+    }
+
+    /// With every report, too: a voter that never leads has nothing to judge.
+    fn forget_old_reports(&mut self, now: Nanos) {
+        self.reports.retain(|_, at| now.since(*at) <= REPORT_LIFE);
     }
 
     /// What to do about members that are or were dead, by the map, what this member hears itself,
@@ -139,7 +145,7 @@ impl Jury {
         watch: &Watch,
         now: Nanos,
     ) -> Vec<Command> {
-        self.reports.retain(|_, at| now.since(*at) <= REPORT_LIFE);
+        self.forget_old_reports(now);
         self.pasts.retain(|mid, past| {
             let counts = past.dead_since.is_some() || now.since(past.returned_at) < FLAP_MEMORY;
             counts && map.members.contains_key(mid)
@@ -284,6 +290,15 @@ mod tests {
         assert_eq!(jury.judge(ME, ring.map(), &watch, ms(12)), [Command::Down { mid: VICTIM }]);
         watch.heard(VICTIM, ms(13));
         assert!(jury.judge(ME, ring.map(), &watch, ms(13)).is_empty(), "it spoke");
+    }
+
+    #[test]
+    fn who_never_judges_keeps_no_reports_of_long_ago() {
+        let mut jury = Jury::default();
+        for n in 0..1_000 {
+            jury.report(MemberId(n), OTHER, ms(100 * n));
+        }
+        assert_eq!(jury.reports.len(), 4, "those of the last 300 ms");
     }
 
     #[test]
