@@ -14,7 +14,7 @@ use ringkv::proto::Group;
 use ringkv::wire::GroupMsg;
 use stateright::{Checker, Model, Property};
 
-use crate::number;
+use crate::sweep::number;
 
 #[derive(Clone, Debug)]
 struct Scope {

@@ -3,9 +3,9 @@
 use ringkv::base::MemberId;
 use ringkv::base::limits::GROUP_TICK_MS;
 
-use crate::number;
 use crate::owner::Command;
 use crate::settings::Settings;
+use crate::sweep::number;
 use crate::world::World;
 
 /// Runs of each case of a plain `cargo test`.

@@ -27,14 +27,11 @@ mod owner;
 mod seeds;
 mod settings;
 mod storm;
+#[path = "../sim/sweep.rs"]
+mod sweep;
 mod world;
 
 use std::any::Any;
-
-/// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 /// What a panic said.
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -2,15 +2,15 @@
 //!
 //! `cargo test --release --features mutants --test group -- mutants --nocapture` prints which
 //! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how
-//! many are tried for each rule, `MUTANT` the name of the only one to be tried.
+//! many are tried for each rule, `MUTANTS` a part of the names of those to be tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringkv::proto::mutants::{Mutant, activate};
 
+use crate::sweep::{self, number};
 use crate::world::World;
-use crate::{directed, number, storm};
+use crate::{directed, storm};
 
 /// Seeds of each simulator, after which a rule counts as unguarded by it.
 const SEEDS_DEFAULT: u64 = 10_000;
@@ -25,17 +25,13 @@ const NOT_IN_STORMS: [Mutant; 5] = [
 
 #[test]
 fn mutants_are_noticed() {
-    let only = std::env::var("MUTANT").ok();
     let seeds = number("SEEDS", SEEDS_DEFAULT);
     println!(
         "| mutant | rule taken out | directed test | days | storms | what the first day saw |"
     );
     println!("|---|---|---|---|---|---|");
     let mut survivors = Vec::new();
-    for mutant in Mutant::GROUP {
-        if only.as_ref().is_some_and(|only| only != mutant.name()) {
-            continue;
-        }
+    for mutant in sweep::chosen(&Mutant::GROUP) {
         let hook = take_hook();
         set_hook(Box::new(|_| ())); // What a mutant makes panic is expected.
         activate(Some(mutant));
@@ -73,22 +69,6 @@ fn passes(test: impl Fn() -> Result<(), String>) -> bool {
 
 /// The lowest seed that does not pass.
 fn first_seed(seeds: u64, passes: impl Fn(u64) -> bool + Sync) -> Option<u64> {
-    let (next, found) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > seeds || seed > found.load(Ordering::Relaxed) {
-                return;
-            }
-            if !passes(seed) {
-                found.fetch_min(seed, Ordering::Relaxed);
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    let seed = found.into_inner();
-    (seed <= seeds).then_some(seed)
+    let found = sweep::lowest(1, seeds, |seed| (!passes(seed)).then_some(()));
+    found.map(|(seed, ())| seed)
 }

@@ -1,11 +1,12 @@
 //! Seeds: many, one, and the same one twice.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::sweep::{self, number};
 use crate::world::{Counters, Outcome, World};
-use crate::{directed, number, storm};
+use crate::{directed, storm};
 
 /// Seeds of a plain `cargo test`.
 const SEEDS_DEFAULT: u64 = 200;
@@ -15,17 +16,8 @@ const STORMS_DEFAULT: u64 = 1000;
 /// Seeds that failed once: 18630 a late answer to a message of an older term.
 const REGRESSIONS: [u64; 1] = [18_630];
 
-/// Says how to replay a violation, and fails.
 fn report(seed: u64, outcome: &Outcome) {
-    if let Some(why) = &outcome.violation {
-        for line in &outcome.tail {
-            println!("{line}");
-        }
-        panic!(
-            "seed {seed}: {why}\n\
-             replay: SEED={seed} cargo test --release --test group -- --nocapture one_seed"
-        );
-    }
+    sweep::report("group", seed, outcome.violation.as_deref(), &outcome.tail);
 }
 
 #[test]
@@ -33,30 +25,18 @@ fn many_seeds() {
     let (first, count) = (number("SEED_START", 1), number("SEEDS", SEEDS_DEFAULT));
     let keep_going = number("KEEP_GOING", 0) > 0;
     let begun = Instant::now();
-    let next = AtomicU64::new(first);
     let total = Mutex::new((Counters::default(), Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let work = || loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= first + count {
-            return;
-        }
+    sweep::each(first, count, |seed| {
         let outcome = World::run(seed, false);
         if outcome.counters.recovery_ms_max > number("SLOW_MS", u64::MAX) {
             println!("seed {seed}: recovered after {} ms", outcome.counters.recovery_ms_max);
         }
         let mut total = total.lock().unwrap();
         total.0.add(&outcome.counters);
-        if let Some(why) = outcome.violation {
-            println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-            total.1.push(seed);
-            if !keep_going {
-                next.store(first + count, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
+        let Some(why) = outcome.violation else { return ControlFlow::Continue(()) };
+        println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
+        total.1.push(seed);
+        if keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     let (counters, mut failed) = total.into_inner().unwrap();
     let seconds = begun.elapsed().as_secs_f64();
@@ -72,22 +52,7 @@ fn many_seeds() {
 #[test]
 fn storms() {
     let (first, count) = (number("SEED_START", 1), number("SEEDS", STORMS_DEFAULT));
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(None);
-    let work = || loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= first + count || failed.lock().unwrap().is_some() {
-            return;
-        }
-        if let Err(why) = storm::run(seed) {
-            *failed.lock().unwrap() = Some(format!("storm {seed}: {why}"));
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    assert_eq!(failed.into_inner().unwrap(), None);
+    assert_eq!(sweep::lowest(first, count, |seed| storm::run(seed).err()), None);
     println!("{count} storms from {first}");
 }
 

@@ -17,6 +17,7 @@
 mod attacks;
 mod clients;
 mod clock;
+mod control;
 mod coverage;
 mod crashes;
 mod faults;
@@ -29,13 +30,15 @@ mod node;
 mod oracle;
 mod pulse;
 mod settings;
+mod sweep;
 mod world;
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use coverage::Coverage;
+use sweep::number;
 use world::{Counters, Outcome, World};
 
 /// Seeds of a plain `cargo test`.
@@ -47,70 +50,64 @@ const PROGRESS_EVERY: u64 = 2000;
 /// every change of `settings.rs`; then it stays here as one more seed, no worse than others.
 const REGRESSIONS: [u64; 1] = [670];
 
-/// Says how to replay a violation, and fails.
 fn report(seed: u64, outcome: &Outcome) {
-    if let Some(why) = &outcome.violation {
-        for line in &outcome.tail {
-            println!("{line}");
-        }
-        panic!(
-            "seed {seed}: {why}\n\
-             replay: SEED={seed} cargo test --release --test sim -- --nocapture one_seed"
-        );
-    }
+    sweep::report("sim", seed, outcome.violation.as_deref(), &outcome.tail);
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+/// What a long run has seen.
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    counters: Counters,
+    coverage: Coverage,
+    failed: Vec<u64>,
+}
+
+impl Total {
+    fn print(&mut self, first: u64, seconds: f64) {
+        let seeds = self.seeds;
+        println!("{seeds} seeds from {first} in {seconds:.1} s: {:.0}/s", seeds as f64 / seconds);
+        for (name, count) in self.counters.fields() {
+            println!("{name:>20} {count}");
+        }
+        for (name, count) in self.coverage.fields() {
+            println!("{name:>20} {count}");
+        }
+        println!("{} violations: {:?}", self.failed.len(), self.failed);
+    }
 }
 
 #[test]
 fn many_seeds() {
     let (first, seconds_max) = (number("SEED_START", 1), number("SECONDS_MAX", 0));
     let wanted = number("SEEDS", SEEDS_DEFAULT);
-    let count = if seconds_max > 0 { u64::MAX - first } else { wanted };
+    let count = if seconds_max > 0 { u64::MAX } else { wanted };
     let keep_going = number("KEEP_GOING", 0) > 0;
     let begun = Instant::now();
-    let next = AtomicU64::new(first);
-    let total = Mutex::new((Counters::default(), Coverage::default(), Vec::new(), 0u64));
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let work = || loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        let is_late = seconds_max > 0 && begun.elapsed().as_secs() >= seconds_max;
-        if seed >= first + count || is_late {
-            return;
-        }
+    let total = Mutex::new(Total::default());
+    sweep::each(first, count, |seed| {
         let outcome = World::run(seed, false);
         if (seed + 1 - first).is_multiple_of(PROGRESS_EVERY) {
             println!("{} seeds in {:.0} s", seed + 1 - first, begun.elapsed().as_secs_f64());
         }
         let mut total = total.lock().unwrap();
-        total.3 += 1;
-        total.0.add(&outcome.counters);
-        total.1.add(&outcome.coverage);
-        if let Some(why) = outcome.violation {
+        total.seeds += 1;
+        total.counters.add(&outcome.counters);
+        total.coverage.add(&outcome.coverage);
+        if let Some(why) = &outcome.violation {
             println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-            total.2.push(seed);
-            if !keep_going {
-                next.store(first + count, Ordering::Relaxed);
-            }
+            total.failed.push(seed);
         }
-    };
-    std::thread::scope(|scope| {
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
+        let is_late = seconds_max > 0 && begun.elapsed().as_secs() >= seconds_max;
+        match is_late || outcome.violation.is_some() && !keep_going {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
-    let (mut counters, coverage, mut failed, count) = total.into_inner().unwrap();
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{count} seeds from {first} in {seconds:.1} s: {:.0}/s", count as f64 / seconds);
-    for (name, count) in counters.fields() {
-        println!("{name:>20} {count}");
-    }
-    for (name, count) in coverage.fields() {
-        println!("{name:>20} {count}");
-    }
-    failed.sort_unstable();
-    println!("{} violations: {failed:?}", failed.len());
-    if let Some(seed) = failed.first() {
+    let mut total = total.into_inner().unwrap();
+    total.failed.sort_unstable();
+    total.print(first, begun.elapsed().as_secs_f64());
+    if let Some(seed) = total.failed.first() {
         report(*seed, &World::run(*seed, true));
     }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import os
 import pty
 import re
@@ -12,12 +14,24 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 HARNESSES = Path(__file__).resolve().parents[2] / "harnesses"
 PATIENCE = 30.0
+
+
+def load(path: Path) -> ModuleType:
+    """A program, or a module of one, under a name of its own: several have modules alike."""
+    name = f"{path.parent.name}_{path.stem}"
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
 
 
 class Console:

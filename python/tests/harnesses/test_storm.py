@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import signal
@@ -11,146 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
 
 import pytest
 from console import HARNESSES, Console, free_ports
+from storm_programs import BOUND, Fake, Storm, protocol, records, row, write_year
 
-import ringkv
-
-STORM = HARNESSES / "storm"
 #: Real data, if it lies beside the repository.
 REAL_DATA = HARNESSES.parents[2] / "shared/data/storm-events"
-#: A peer's first line.
-BOUND = r"Manager socket bound to port (\d+), Peer socket bound to port: (\d+)\n"
-
-
-def load(name: str) -> ModuleType:
-    """A module of the program, under a name of its own: other programs have such modules too."""
-    spec = importlib.util.spec_from_file_location(f"storm_{name}", STORM / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-protocol = load("protocol")
-records = load("records")
-
-
-def row(event: int) -> list[str]:
-    """A row as NOAA writes them; every field of every row is another one."""
-    fields = [f"{column.lower()} {event}" for column in records.COLUMNS]
-    return [str(event), *fields[1:-1], ""]
-
-
-def write_year(folder: Path, year: int, events: range, end: str = "\n") -> None:
-    """A year's file with these events and line ends."""
-    lines = [records.COLUMNS, *map(row, events)]
-    text = "".join(",".join(line) + end for line in lines)
-    (folder / f"details-{year}.csv").write_text(text, newline="")
-
-
-class Storm:
-    """A manager and peers, each at a terminal of its own."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.stack = ExitStack()
-        self.consoles: list[Console] = []
-        (self.port,) = free_ports(1)
-        (self.base,) = free_ports(1, together=60)
-        self.peers: dict[str, Console] = {}
-        self.p_ports: dict[str, int] = {}
-        self.start_manager()
-
-    def __enter__(self) -> Storm:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stack.__exit__(kind, error, trace)
-        for console in self.consoles:  # pytest shows it if the test has failed
-            print(f"--- {' '.join(console.command)}\n{console.text}")
-
-    def open(self, script: str, *arguments: object) -> Console:
-        console = self.stack.enter_context(Console(STORM / script, *arguments))
-        self.consoles.append(console)
-        return console
-
-    def start_manager(self) -> None:
-        self.manager = self.open("server.py", self.port)
-        self.manager.expect("UDP server up and listening\nrunning on ip: 127.0.0.1\n")
-
-    def start(self, *options: object) -> Console:
-        """A peer that is not registered."""
-        range_of_ports = f"{self.base}-{self.base + 59}"
-        where = ("127.0.0.1", self.port, "--data", self.data, "--port-range", range_of_ports)
-        return self.open("client.py", *where, *options)
-
-    def register(self, *names: str) -> None:
-        """Peers with these names, started side by side."""
-        started = [(name, self.start()) for name in names]
-        for name, peer in started:
-            ports = peer.match(BOUND)
-            peer.expect("running on ip: 127.0.0.1\n")
-            peer.type(f"register {name} 127.0.0.1 {ports[1]} {ports[2]}")
-            peer.expect("SUCCESS\n")
-            self.manager.expect(
-                f"Registering peer: {name}, Address: 127.0.0.1, "
-                f"M-port: {ports[1]}, P-port: {ports[2]}\n"
-            )
-            self.peers[name] = peer
-            self.p_ports[name] = int(ports[2])
-
-    def setup(self, leader: str, n: int, year: int) -> list[str]:
-        """Sets a DHT up; the names in it, in the order of their ids."""
-        before = len(self.manager.text)
-        self.peers[leader].type(f"setup-dht {leader} {n} {year}")
-        self.peers[leader].expect("records stored\nsending dht-complete to manager\nSUCCESS\n")
-        self.manager.expect(f"DHT complete for peer: {leader}\n")
-        return self.listed("peers in DHT:", before)
-
-    def listed(self, title: str, since: int = 0) -> list[str]:
-        """The names that the manager has listed last under a title."""
-        block = self.manager.text[since:].rpartition(title + "\n")[2]
-        names = []
-        for line in block.split("\n"):
-            found = re.match(r"\{'name': '([^']+)'", line)
-            if not found:
-                break
-            names.append(found[1])
-        return names
-
-    def free(self, dht: list[str]) -> list[str]:
-        return [name for name in self.peers if name not in dht]
-
-    def ring(self, name: str) -> ringkv.Ring[str, Any]:
-        """The ring, seen through the node of a peer."""
-        return ringkv.connect(f"127.0.0.1:{self.p_ports[name]}", codec="json")
-
-    def query(self, name: str, event: object) -> tuple[dict[str, str], list[int]]:
-        """What a peer prints for an event: its fields and the way."""
-        peer = self.peers[name]
-        peer.type(f"query-dht {name} {event}")
-        found = peer.match(rf"^event_id is {event}\nSUCCESS\n((?:.*\n){{14}})id_seq: (\[.*\])\n")
-        fields = [line.partition(": ") for line in found[1].splitlines()]
-        assert [name for name, _, _ in fields] == list(records.COLUMNS)
-        return {name: value for name, _, value in fields}, json.loads(found[2])
-
-    def refused(self, name: str, command: str, reason: str) -> None:
-        """A command that fails, with a reason."""
-        self.peers[name].type(command)
-        self.peers[name].match(rf"^FAILURE.*\n(?:message was FAILURE\n)?{re.escape(reason)}\n")
 
 
 @pytest.fixture
@@ -167,33 +35,6 @@ def wait_until(what: Callable[[], object], seconds: float = 30) -> None:
     while not what():
         assert time.monotonic() < deadline, "in vain"
         time.sleep(0.02)
-
-
-class Fake:
-    """Somebody who speaks the manager's language without being a peer."""
-
-    def __init__(self, storm: Storm) -> None:
-        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        bound.bind(("127.0.0.1", 0))
-        self.manager = ("127.0.0.1", storm.port)
-        self.endpoint = protocol.Endpoint(bound)
-        self.port = self.endpoint.address[1]
-        self.is_there = "SUCCESS"
-        self.asked: list[str] = []
-        self.endpoint.serve(self._answer, 1)
-
-    def _answer(self, request: Any) -> None:
-        self.asked.append(request.text)
-        request.answer(self.is_there)
-
-    def says(self, text: str) -> str:
-        answer = self.endpoint.request(self.manager, text)
-        assert isinstance(answer, str)
-        return answer
-
-    def register(self, name: str) -> None:
-        p_port = 100 + int(name[1:])  # nobody is there
-        assert self.says(f"register {name} 127.0.0.1 {self.port} {p_port}") == "SUCCESS"
 
 
 @pytest.fixture
@@ -399,76 +240,6 @@ def test_what_is_typed_wrongly(storm: Storm) -> None:
     storm.peers["n1"].expect("failed to deregister\npeer was not free\n")
 
 
-def test_flags(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    client, server = str(STORM / "client.py"), str(STORM / "server.py")
-    where = ["127.0.0.1", str(port)]
-
-    def status(*command: str) -> int:
-        done = subprocess.run(
-            [sys.executable, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-        assert "Traceback" not in done.stderr
-        assert bool(done.stderr) == bool(done.returncode), done
-        return done.returncode
-
-    wrong = (
-        [server],
-        [server, "x"],
-        [server, "0"],
-        [server, "70000"],
-        [server, str(port), "--ip", "here"],
-        [client],
-        [client, "127.0.0.1"],
-        [client, "nowhere", str(port)],
-        [client, "127.0.0.1", "99999"],
-        [client, *where, "--ports", "1"],
-        [client, *where, "--ports", "0", "7"],
-        [client, *where, "--port-range", "9"],
-        [client, *where, "--port-range", "9-8"],
-    )
-    with ThreadPoolExecutor() as pool:
-        assert set(pool.map(lambda command: status(*command), wrong)) == {2}
-    assert status(client, *where) == 0  # its input ends at once
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", port))
-        assert status(server, str(port)) == 1
-        assert status(client, *where, "--ports", str(port), str(port + 1)) == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "details-1960.csv: No such file or directory"),
-        ("", "line 1: the first line is not EVENT_ID,"),
-        ("EVENT_ID,STATE\n1,2\n", "line 1: the first line is not EVENT_ID,"),
-        ("{head}\n", "has no records"),
-        ("{head}\n{row1}\n{row2},\n", "line 3: 15 fields instead of 14"),
-        ("{head}\r{row1}\r{row2}\r{row1}\r", "line 4: a second record with the event id 1"),
-        ("{head}\n{row1}\nx{row2}\n", "line 3: event id 'x2' is not a whole number"),
-        ("{head}\n-{row1}\n", "line 2: event id '-1' is not a whole number"),
-        ('{head}\n{row1}\n2,"open\n', "after line 2: unexpected end of data"),
-        ("{head}\n{row1}\n{row2}" + 9000 * "x" + "\n", "line 3: more than 8000 characters"),
-        ("{head}\n{row1}\udcff\n", "is not UTF-8: "),
-    ],
-)
-def test_files_that_cannot_be_read(tmp_path: Path, content: str | None, reason: str) -> None:
-    if content is not None:
-        fields = {"head": ",".join(records.COLUMNS)}
-        fields |= {f"row{event}": ",".join(row(event)) for event in (1, 2)}
-        text = content.format(**fields)
-        (tmp_path / "details-1960.csv").write_text(text, newline="", errors="surrogateescape")
-    with pytest.raises(ValueError, match=re.escape(reason)):
-        records.read_year(tmp_path, "1960")
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_line_ends(tmp_path: Path, end: str) -> None:
-    write_year(tmp_path, 1960, range(9, 109), end)
-    read = records.read_year(tmp_path, "1960")
-    assert [list(record.values()) for record in read.values()] == [row(n) for n in range(9, 109)]
-
-
 def test_a_year_that_cannot_be_read_changes_nothing(storm: Storm) -> None:
     storm.register("n0", "n1", "n2")
     reason = f"{storm.data / 'details-1960.csv'}: No such file or directory"
@@ -477,40 +248,6 @@ def test_a_year_that_cannot_be_read_changes_nothing(storm: Storm) -> None:
 
 
 # What travels
-
-
-def test_datagrams_that_are_lost_or_come_twice() -> None:
-    """Every second datagram is lost, and every one that arrives does so twice."""
-
-    class Lossy(socket.socket):
-        sent = 0
-
-        def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
-            self.sent += 1
-            if self.sent % 2 or not data:
-                super().sendto(data, address)
-                super().sendto(data, address)
-            return len(data)
-
-    ends = []
-    for _ in range(2):
-        bound = Lossy(socket.AF_INET, socket.SOCK_DGRAM)
-        bound.bind(("127.0.0.1", 0))
-        ends.append(protocol.Endpoint(bound))
-    executed: list[str] = []
-
-    def handle(request: Any) -> None:
-        executed.append(request.text)
-        request.answer(f"SUCCESS {request.text}")
-
-    ends[1].serve(handle, 1)
-    try:
-        for n in range(10):
-            assert ends[0].request(ends[1].address, str(n)) == f"SUCCESS {n}"
-        assert executed == [str(n) for n in range(10)]
-    finally:
-        for end in ends:
-            end.close()
 
 
 def test_a_command_that_arrives_twice_is_executed_once(storm: Storm) -> None:
