@@ -69,9 +69,9 @@ impl Membership {
         Arc::clone(&self.map.read())
     }
 
-    /// A1: stores the map and its epoch, then looks which promises were given without knowing it,
-    /// then has the replicas of `pids` adopt their rows. Only after that a lease counts that was
-    /// given by somebody who knows this map.
+    /// A1: stores the map and its epoch, then has the replicas of `pids` adopt their rows: whatever
+    /// is promised from now on bears the new epoch, and the replicas look at what was promised
+    /// before. Only after that a lease counts that was given by somebody who knows this map.
     pub(super) fn follow(
         &self,
         map: &Arc<RingMap>,
@@ -79,13 +79,9 @@ impl Membership {
         mut adopt: impl FnMut(PartitionId, MapRow<'_>),
     ) {
         *self.map.write() = Arc::clone(map);
-        let promised_until = {
-            let mut leases = self.leases.lock();
-            leases.hear_of(map.epoch);
-            leases.promised_until()
-        };
+        self.leases.lock().hear_of(map.epoch);
         for pid in pids {
-            if let Some(row) = row(map, pid, promised_until) {
+            if let Some(row) = row(map, pid) {
                 adopt(pid, row);
             }
         }
@@ -409,13 +405,12 @@ fn add_change(counter: &AtomicI64, before: u64, after: u64) {
     }
 }
 
-/// The row of `pid` as its replica adopts it, by a member whose promises end at `promised_until`.
-fn row(map: &RingMap, pid: PartitionId, promised_until: Nanos) -> Option<MapRow<'_>> {
+/// The row of `pid` as its replica adopts it.
+fn row(map: &RingMap, pid: PartitionId) -> Option<MapRow<'_>> {
     Some(MapRow {
         ver: map.ver,
         required: map.required,
         leases: map.params.leases,
-        promised_until,
         part: map.part(pid)?,
     })
 }

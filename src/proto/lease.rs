@@ -75,7 +75,7 @@ impl Leases {
         self.known_epoch
     }
 
-    /// When every promise has run out: a replica that is promoted now serves from then on.
+    /// When every promise has run out, whoever has it.
     pub fn promised_until(&self) -> Nanos {
         self.promised.values().copied().max().unwrap_or_default()
     }

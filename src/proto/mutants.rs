@@ -48,6 +48,8 @@ pub enum Mutant {
     /// ...
     PreviousOnly,
     /// ...
+    NoneSkipped,
+    /// ...
     RecoveringRelinquish,
     /// ...
     AnyRelinquish,
@@ -130,7 +132,7 @@ impl Mutant {
     ];
 
     /// Those of replication, leases and sessions.
-    pub const REPLICA: [Mutant; 40] = [
+    pub const REPLICA: [Mutant; 41] = [
         Mutant::NoShadow,
         Mutant::ShadowLease,
         Mutant::ShadowBarrier,
@@ -139,6 +141,7 @@ impl Mutant {
         Mutant::NoReconcile,
         Mutant::NoLeaseWait,
         Mutant::PreviousOnly,
+        Mutant::NoneSkipped,
         Mutant::RecoveringRelinquish,
         Mutant::AnyRelinquish,
         Mutant::NoEpoch,
@@ -195,6 +198,7 @@ impl Mutant {
             Mutant::NoReconcile => "no reconcile",
             Mutant::NoLeaseWait => "no lease wait",
             Mutant::PreviousOnly => "wait for the previous only",
+            Mutant::NoneSkipped => "none skipped",
             Mutant::RecoveringRelinquish => "relinquish while recovering",
             Mutant::AnyRelinquish => "any relinquish",
             Mutant::NoEpoch => "no epoch stamp",
@@ -255,10 +259,13 @@ impl Mutant {
                 "N1: a new primary serves when all in-sync replicas share its list"
             }
             Mutant::NoLeaseWait => {
-                "N1: a new primary waits until all promises of its member ran out"
+                "N1: a new primary waits until its predecessors' leases from its member ran out"
             }
             Mutant::PreviousOnly => {
-                "N1: the promises to everybody count, not only to the last primary"
+                "N1: the promises to all predecessors count, not only to the last one"
+            }
+            Mutant::NoneSkipped => {
+                "N1: whoever was primary in configurations that were skipped is a predecessor"
             }
             Mutant::RecoveringRelinquish => "A5: only one that served says that it stopped",
             Mutant::AnyRelinquish => "N3: only the word of the primary just before counts",

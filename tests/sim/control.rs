@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringkv::base::{MemberId, Nanos, PartitionId};
+use ringkv::base::{MemberId, PartitionId};
 use ringkv::proto::{Coordinator, MapRow};
 use ringkv::ring::{MapDelta, RingMap};
 use ringkv::wire::{Command, ControlMsg};
@@ -103,7 +103,6 @@ impl World {
         let members = map.members.keys().copied().filter(|other| *other != mid).collect();
         node.watch.set(&members, node.clock.read(self.now));
         node.leases.hear_of(map.epoch);
-        let promised_until = node.leases.promised_until();
         node.following.insert(map.ver, (node.replicas.len(), map.epoch));
         self.note(|_| format!("{mid:?} adopts {:?}", map.ver));
         let node = self.nodes.get_mut(&mid).expect("it was there a moment ago");
@@ -124,31 +123,19 @@ impl World {
         }
         for pid in self.partitions() {
             match self.settings.adopt_lag_us {
-                0 => self.adopt_row(mid, pid, &map, promised_until),
+                0 => self.adopt_row(mid, pid, &map),
                 lag => {
                     let span = Duration::from_micros(self.rng.below(lag));
-                    self.after(span, Event::Adopt { mid, pid, map: map.clone(), promised_until });
+                    self.after(span, Event::Adopt { mid, pid, map: map.clone() });
                 }
             }
         }
     }
 
     /// A partition of a member adopts its row of a map.
-    pub fn adopt_row(
-        &mut self,
-        mid: MemberId,
-        pid: PartitionId,
-        map: &RingMap,
-        promised_until: Nanos,
-    ) {
+    pub fn adopt_row(&mut self, mid: MemberId, pid: PartitionId, map: &RingMap) {
         let Some(part) = map.part(pid) else { return };
-        let row = MapRow {
-            ver: map.ver,
-            required: map.required,
-            leases: map.params.leases,
-            promised_until,
-            part,
-        };
+        let row = MapRow { ver: map.ver, required: map.required, leases: map.params.leases, part };
         self.input(mid, pid, None, |replica, at, out| replica.adopt(at, row, out));
         let Some(node) = self.nodes.get_mut(&mid) else { return };
         if let Some((left, _)) = node.following.get_mut(&map.ver) {

@@ -45,7 +45,7 @@ pub enum Event {
     /// A member's heartbeats are due.
     Heartbeat(MemberId),
     /// A partition of a member adopts a map.
-    Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap>, promised_until: Nanos },
+    Adopt { mid: MemberId, pid: PartitionId, map: Arc<RingMap> },
     /// A member goes on after a pause.
     Resume(MemberId),
     /// A client looks at what it is waiting for.
@@ -388,8 +388,8 @@ impl World {
             Event::Turn(mid) => self.turn(mid),
             Event::Tick(mid) => self.tick(mid),
             Event::Heartbeat(mid) => self.heartbeat(mid),
-            Event::Adopt { mid, pid, map, promised_until } => {
-                self.adopt_row(mid, pid, &map, promised_until);
+            Event::Adopt { mid, pid, map } => {
+                self.adopt_row(mid, pid, &map);
             }
             Event::Resume(mid) => self.resume(mid),
             Event::Wake { client } => self.client_wakes(client),

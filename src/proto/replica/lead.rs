@@ -12,7 +12,7 @@ use crate::base::limits::{
 };
 use crate::base::{Cfg, LearnerId, MemberId, Nanos, PartitionId, Seq, StreamId, Ver};
 use crate::proto::mutants::{self, Mutant};
-use crate::proto::{Caller, MapRow, Moment, Outbox};
+use crate::proto::{Caller, Moment, Outbox};
 use crate::ring::{Part, ReplicaSet};
 use crate::store::{Cursor, Table};
 use crate::wire::{Effect, Outcome, PeerMsg, Reply, Request};
@@ -511,7 +511,7 @@ impl Lead {
 
 impl super::Replica {
     /// A3, N1: the map says that I am the primary of `self.part`.
-    pub(super) fn take_lead(&mut self, at: Moment, row: &MapRow<'_>, promised_until: Nanos) {
+    pub(super) fn take_lead(&mut self, at: Moment, leases_on: bool) {
         debug_assert!(self.complete, "an incomplete replica was promoted: {self:?}");
         let is_new = self.lead.is_none();
         let lead = self.lead.get_or_insert_default();
@@ -527,8 +527,8 @@ impl super::Replica {
         let nobody_before = self.part.pcfg == Cfg::ZERO;
         let handed = self.handed == Some((self.part.cfg, self.part.pcfg));
         let need_not_wait =
-            nobody_before || handed || !row.leases || mutants::on(Mutant::NoLeaseWait);
-        lead.active_from = if need_not_wait { Nanos::ZERO } else { promised_until };
+            nobody_before || handed || !leases_on || mutants::on(Mutant::NoLeaseWait);
+        lead.active_from = if need_not_wait { Nanos::ZERO } else { self.predecessors_until };
         for entry in self.log.after(self.commit) {
             if let Effect::Put { key, .. } | Effect::Delete { key } = entry.effect {
                 lead.overlay.note(key, entry.seq, &self.log);

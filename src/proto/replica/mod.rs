@@ -6,8 +6,8 @@
 //! decided elsewhere and arrives as rows of the ring map ([`Replica::adopt`]); each row that
 //! changes them has a new `cfg`, which fences everything that belongs to an older one.
 //!
-//! A new primary serves when every promise that its member gave has run out (`proto::lease`): then
-//! the old one, dead or only cut off, answers no reads any more. In a planned move the old one says
+//! A new primary serves when what its member promised to those before it has run out
+//! (`proto::lease`): then the old one, dead or only cut off, answers no reads any more. In a planned move the old one says
 //! that it stopped (`Relinquish`), and nothing has to be waited for.
 //!
 //! Where things are: `mod.rs` the state and how it follows the map, `lead.rs` what only a primary
@@ -68,8 +68,6 @@ pub struct MapRow<'a> {
     pub required: u8,
     /// Whether reads are answered under leases.
     pub leases: bool,
-    /// When every promise that this member gave before it knew of this map has run out (N1).
-    pub promised_until: Nanos,
     /// The row.
     pub part: &'a Part,
 }
@@ -108,6 +106,8 @@ pub struct Replica {
     required: u8,
     leases_on: bool,
     part: Part,
+    /// Until when those who were primary before may count on leases of this member (N1).
+    predecessors_until: Nanos,
     table: Table,
     /// What clients may send again without its being executed again.
     sessions: Sessions,
@@ -148,6 +148,7 @@ impl Replica {
             required: 1,
             leases_on: true,
             part: Part::default(),
+            predecessors_until: Nanos::ZERO,
             table: Table::new(),
             sessions: Sessions::default(),
             log: Log::default(),
@@ -190,7 +191,7 @@ impl Replica {
         if part.cfg > self.cfg || restarted_primary {
             self.follow_cfg(at, &row, my_lid, is_newer_learner, out);
         } else if !is_newer_learner {
-            self.follow_row(part, my_lid);
+            self.follow_row(part, my_lid, out);
         }
         if let Some(lead) = &mut self.lead {
             lead.keep_listed_streams(&self.part);
@@ -211,18 +212,13 @@ impl Replica {
         let old_cfg = self.cfg;
         let was_active = self.role == Role::Primary
             || (mutants::on(Mutant::RecoveringRelinquish) && self.role == Role::Recovering);
-        let mut promised_until = row.promised_until;
-        if mutants::on(Mutant::PreviousOnly) {
-            let previous = self.part.primary;
-            out.leases(&mut |leases| promised_until = leases.promised_to(previous));
-        }
         self.cfg = part.cfg;
-        self.part = part.clone();
+        self.take_part(part, out);
         if part.resets > self.resets {
             self.begin_anew(old_cfg, out);
         }
         if part.primary == self.me && self.complete {
-            self.take_lead(at, row, promised_until);
+            self.take_lead(at, row.leases);
             return;
         }
         self.step_down(old_cfg, out);
@@ -245,6 +241,30 @@ impl Replica {
         }
     }
 
+    /// N1: notes with each new configuration how long whoever was primary before it may count on
+    /// leases of this member. Those that are given from now on do not help them: their stamp is
+    /// newer than what they follow.
+    fn take_part(&mut self, part: &Part, out: &mut dyn Outbox) {
+        if part.cfg > self.part.cfg {
+            let previous = self.part.primary;
+            // Who was primary in configurations that were skipped is not known.
+            let none_skipped = part.pcfg == self.part.cfg || mutants::on(Mutant::NoneSkipped);
+            let mut until = Nanos::ZERO;
+            out.leases(&mut |leases| {
+                until = match none_skipped {
+                    true => leases.promised_to(previous),
+                    false => leases.promised_until(),
+                }
+            });
+            let earlier = self.predecessors_until;
+            self.predecessors_until = match mutants::on(Mutant::PreviousOnly) {
+                true => until,
+                false => until.max(earlier),
+            };
+        }
+        self.part = part.clone();
+    }
+
     /// G3: all copies were lost, and an operator has the partition start again. Its first in-sync
     /// replicas hold nothing, completely.
     fn begin_anew(&mut self, old_cfg: Cfg, out: &mut dyn Outbox) {
@@ -256,9 +276,9 @@ impl Replica {
     }
 
     /// The row has the same cfg or an older one: only learners, goal and state count.
-    fn follow_row(&mut self, part: &Part, my_lid: Option<LearnerId>) {
+    fn follow_row(&mut self, part: &Part, my_lid: Option<LearnerId>, out: &mut dyn Outbox) {
         if part.cfg == self.cfg {
-            self.part = part.clone();
+            self.take_part(part, out);
         }
         let in_sync = part.isr.contains(self.me);
         match (self.role, my_lid) {

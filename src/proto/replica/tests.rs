@@ -8,6 +8,7 @@ use crate::wire::{Command, EntryRef, Op, Reply, Request};
 
 const ME: MemberId = MemberId(1);
 const PEER: MemberId = MemberId(2);
+const OTHER: MemberId = MemberId(3);
 const PID: PartitionId = PartitionId(0);
 
 /// Collects what a replica says, as bytes where it travels.
@@ -66,7 +67,7 @@ fn part(cfg: u64, isr: &[MemberId], learners: &[(MemberId, u64)], goal: &[Member
 }
 
 fn row(ver: u64, required: u8, part: &Part) -> MapRow<'_> {
-    MapRow { ver: Ver(ver), required, leases: true, promised_until: Nanos::from_millis(433), part }
+    MapRow { ver: Ver(ver), required, leases: true, part }
 }
 
 fn adopt(replica: &mut Replica, ver: u64, required: u8, part: &Part, said: &mut Said) {
@@ -176,22 +177,52 @@ fn a_counted_learner_ends_the_leases_that_lack_its_own() {
     assert_eq!(said.replies.len(), 2);
 }
 
-/// N1: without the old primary's word, the wait is as long as the longest promise.
-#[test]
-fn a_promoted_backup_serves_when_every_promise_has_run_out() {
-    let mut said = Said::default();
-    let old = Part { primary: PEER, ..part(2, &[ME, PEER], &[], &[ME, PEER]) };
+/// A backup that was promoted after `earlier` primaries, and serves as soon as it may.
+fn promoted(earlier: &[(u64, MemberId)], cfg: u64, said: &mut Said) -> Replica {
     let mut replica = Replica::new(PID, ME, 1 << 20);
     replica.bootstrap();
-    adopt(&mut replica, 2, 1, &old, &mut said);
-    assert_eq!(replica.role(), Role::Backup);
-    adopt(&mut replica, 3, 1, &part(3, &[ME], &[], &[ME]), &mut said);
+    for (cfg, primary) in earlier {
+        let row = Part { primary: *primary, ..part(*cfg, &[ME, PEER, OTHER], &[], &[ME]) };
+        adopt(&mut replica, *cfg, 1, &row, said);
+        assert_eq!(replica.role(), Role::Backup);
+    }
+    adopt(&mut replica, cfg, 1, &part(cfg, &[ME], &[], &[ME]), said);
+    replica
+}
+
+/// N1: without the old primary's word, the wait is as long as what it was promised.
+#[test]
+fn a_promoted_backup_serves_when_its_predecessor_cannot_any_more() {
+    let mut said = Said::default();
+    said.leases.give(PEER, Nanos::ZERO);
+    said.leases.give(OTHER, Nanos::from_millis(100));
+    let mut replica = promoted(&[(1, PEER)], 2, &mut said);
     put(&mut replica, 1, 1, b"k", &mut said);
     replica.tick(at_ms(432), &mut said);
     assert_eq!((replica.role(), said.replies.len()), (Role::Recovering, 0));
     replica.tick(at_ms(433), &mut said);
     assert_eq!(replica.role(), Role::Primary);
     assert_eq!(said.replies, [(1, "Done".to_owned())], "what was held is executed");
+}
+
+#[test]
+fn a_promoted_backup_waits_for_all_its_predecessors() {
+    let mut said = Said::default();
+    said.leases.give(PEER, Nanos::from_millis(100));
+    said.leases.give(OTHER, Nanos::ZERO);
+    let replica = promoted(&[(1, PEER), (2, OTHER)], 3, &mut said);
+    assert_eq!(replica.serves_at(), Some(Nanos::from_millis(533)), "the last one never served");
+    let mut said = Said::default();
+    let replica = promoted(&[(1, PEER), (2, OTHER)], 3, &mut said);
+    assert_eq!(replica.role(), Role::Primary, "nobody was promised anything");
+}
+
+#[test]
+fn whoever_was_primary_unseen_is_a_predecessor() {
+    let mut said = Said::default();
+    said.leases.give(OTHER, Nanos::from_millis(100));
+    let replica = promoted(&[(1, PEER)], 3, &mut said);
+    assert_eq!(replica.serves_at(), Some(Nanos::from_millis(533)), "in configuration 2");
 }
 
 #[test]

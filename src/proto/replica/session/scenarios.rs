@@ -69,13 +69,7 @@ impl Scene {
         let (cfg, pcfg) = (Cfg(cfg), Cfg(cfg - 1));
         let part = Part { cfg, pcfg, primary: ME, isr, goal: isr, ..Part::default() };
         self.ver += 1;
-        let row = MapRow {
-            ver: Ver(self.ver),
-            required,
-            leases: true,
-            promised_until: Nanos::ZERO,
-            part: &part,
-        };
+        let row = MapRow { ver: Ver(self.ver), required, leases: true, part: &part };
         self.replica.adopt(self.at(), row, &mut self.said);
         self.flush();
     }
