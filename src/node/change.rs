@@ -62,23 +62,27 @@ pub(super) fn add_node(source: &Source, address: &str, options: ChangeOptions<'_
     door.forget(address);
     let mid = door.greet(address, watch.until, &|| source.check_open())?.mid;
     watch.wait_until(None, |map| map.members.contains_key(&mid))?;
-    match options.wait {
-        true => watch.wait_moved(options.on_progress, None, |map| {
-            match map.members.get(&mid).map(|member| member.state) {
-                // It may be back soon; else it is away.
-                Some(MemberState::Down) => false,
-                Some(MemberState::Up) => map.is_settled(),
-                Some(MemberState::Away | MemberState::Leaving) | None => true,
-            }
-        })?,
-        false => return Ok(()),
+    if !options.wait {
+        return Ok(());
     }
-    let became = match watch.map.members.get(&mid).map(|member| member.state) {
-        Some(MemberState::Up) => return Ok(()),
-        Some(MemberState::Down | MemberState::Away) => "died",
-        Some(MemberState::Leaving) | None => "left the ring",
-    };
-    Err(Error::new(Status::Aborted, format!("{address} {became} while it joined")))
+    watch.wait_moved(options.on_progress, None, |map| joined(map, mid).is_some())?;
+    match joined(&watch.map, mid) {
+        Some(Err(became)) => {
+            Err(Error::new(Status::Aborted, format!("{address} {became} while it joined")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a new member has its share, or what became of it instead; `None` while that is open.
+fn joined(map: &RingMap, mid: MemberId) -> Option<std::result::Result<(), &'static str>> {
+    match map.members.get(&mid).map(|member| member.state) {
+        Some(MemberState::Up) => map.is_settled().then_some(Ok(())),
+        // It may be back soon; else it is away.
+        Some(MemberState::Down) => None,
+        Some(MemberState::Away) => Some(Err("died")),
+        Some(MemberState::Leaving) | None => Some(Err("left the ring")),
+    }
 }
 
 /// Drops the member of that name or address, and waits until it is gone if the options say so.
@@ -376,4 +380,37 @@ fn dedup_unsorted(addresses: &mut Vec<&str>) {
         seen.push(*address);
         is_new
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Coordinator;
+    use crate::ring::Params;
+    use crate::wire::{Command, JoinInfo};
+
+    #[test]
+    fn a_new_member_is_waited_for_while_it_may_still_get_its_share() {
+        let info = |name: &str| JoinInfo {
+            name: name.into(),
+            addr: format!("{name}:1"),
+            weight: 1,
+            ..JoinInfo::default()
+        };
+        let params = Params { partitions: 8, ..Params::default() };
+        let mut ring = Coordinator::create(ClusterId(1), params, info("a"));
+        let new = MemberId(2);
+        assert_eq!(joined(ring.map(), MemberId(1)), Some(Ok(())));
+        assert_eq!(joined(ring.map(), new), Some(Err("left the ring")), "it was dropped at once");
+        let mut after = |command| {
+            ring.operate(&command).expect("it may be done");
+            ring.propose(&|_| true);
+            joined(ring.map(), new)
+        };
+        assert_eq!(after(Command::Join(info("b"))), None, "nothing has moved yet");
+        assert_eq!(after(Command::Down { mid: new }), None, "it may be back soon");
+        assert_eq!(after(Command::Up { mid: new }), None);
+        assert_eq!(after(Command::Down { mid: new }), None);
+        assert_eq!(after(Command::Away { mid: new }), Some(Err("died")));
+    }
 }
