@@ -106,10 +106,7 @@ fn partitions(survey: &Survey, unwritable: u32, lacking: u32) -> Vec<String> {
 /// What keeps the ring from changing its map, if something does.
 fn coordinator(survey: &Survey) -> Option<String> {
     let map = &survey.map;
-    let is_led = |mid: &MemberId| {
-        let stats = survey.stats.get(mid).and_then(Option::as_ref);
-        stats.is_some_and(|stats| stats.leader == *mid)
-    };
+    let is_led = |mid: &MemberId| survey.stats.get(mid).is_some_and(|stats| stats.leader == *mid);
     if map.voters.iter().any(is_led) {
         return None;
     }
@@ -167,7 +164,7 @@ mod tests {
         map.voters_since = Ver(2);
         map.required = 2;
         let stats =
-            |mid| (MemberId(mid), Some(NodeStats { leader: MemberId(1), ..NodeStats::default() }));
+            |mid| (MemberId(mid), NodeStats { leader: MemberId(1), ..NodeStats::default() });
         Survey { stats: (1..=3).map(stats).collect(), map: Arc::new(map) }
     }
 
@@ -176,7 +173,7 @@ mod tests {
     }
 
     fn silence(survey: &mut Survey, mid: u64) {
-        survey.stats.insert(MemberId(mid), None);
+        survey.stats.remove(&MemberId(mid));
     }
 
     fn sentences(survey: &Survey) -> String {

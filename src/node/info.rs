@@ -3,7 +3,7 @@
 //! The ring map says who should hold what; the members themselves say how much that is. They are
 //! asked side by side, and one that does not answer is shown as such instead of failing the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::wire::{ClientMsg, Op, Reply, ServerMsg};
 /// How long a member is waited for before it counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A ring map with what its members say they hold; `None` of those that do not answer.
+/// A ring map with what those of its members that answer say they hold.
 pub(super) struct Survey {
     pub(super) map: Arc<RingMap>,
-    pub(super) stats: BTreeMap<MemberId, Option<NodeStats>>,
+    pub(super) stats: BTreeMap<MemberId, NodeStats>,
 }
 
 /// Asks all members what they hold, by the newest map that any of them has.
@@ -34,14 +34,25 @@ pub(super) fn survey(source: &Source) -> Result<Survey> {
     let until = source.deadline(None).min(boottime() + PATIENCE);
     let known = source.map()?;
     let mut asker = Asker::of(known.cluster);
-    let map = newest_map(source, &mut asker, &known, until)?;
-    let order: Vec<MemberId> = map.members.keys().copied().collect();
-    let addresses: Vec<&str> = map.members.values().map(|m| m.addr.as_str()).collect();
+    let wanted = |id| ClientMsg::MapWanted { id, have: known.ver };
+    let answers = asker.ask_all(&addresses(&known), wanted, until, &|| source.check_open())?;
+    let map = newest_in(source, &known, &answers);
+    // Who was silent that long is not waited for once more.
+    let unheard = known.members.keys().zip(&answers).filter(|(_, answer)| answer.is_err());
+    let silent: BTreeSet<MemberId> = unheard.map(|(mid, _)| *mid).collect();
+    let asked = map.members.iter().filter(|(mid, _)| !silent.contains(mid));
+    let (order, addresses): (Vec<MemberId>, Vec<&str>) =
+        asked.map(|(mid, member)| (*mid, member.addr.as_str())).unzip();
     let until = source.deadline(None).min(boottime() + PATIENCE);
     let wanted = |id| ClientMsg::StatsWanted { id };
     let answers = asker.ask_all(&addresses, wanted, until, &|| source.check_open())?;
-    let stats = answers.into_iter().map(|answer| answer.ok().and_then(|a| stats_in(&a)));
-    Ok(Survey { stats: order.into_iter().zip(stats).collect(), map })
+    let heard = answers.iter().map(|answer| stats_in(answer.as_ref().ok()?));
+    let stats = order.into_iter().zip(heard).filter_map(|(mid, stats)| Some((mid, stats?)));
+    Ok(Survey { stats: stats.collect(), map })
+}
+
+fn addresses(map: &RingMap) -> Vec<&str> {
+    map.members.values().map(|member| member.addr.as_str()).collect()
 }
 
 fn stats_in(answer: &Answer) -> Option<NodeStats> {
@@ -58,8 +69,7 @@ pub(super) fn newest_map(
     map: &Arc<RingMap>,
     until: Nanos,
 ) -> Result<Arc<RingMap>> {
-    let addresses: Vec<&str> = map.members.values().map(|m| m.addr.as_str()).collect();
-    newest_of(source, asker, map, &addresses, until)
+    newest_of(source, asker, map, &addresses(map), until)
 }
 
 /// The newest map among `map` and those of the nodes at these addresses.
@@ -72,6 +82,10 @@ pub(super) fn newest_of(
 ) -> Result<Arc<RingMap>> {
     let wanted = |id| ClientMsg::MapWanted { id, have: map.ver };
     let answers = asker.ask_all(addresses, wanted, until, &|| source.check_open())?;
+    Ok(newest_in(source, map, &answers))
+}
+
+fn newest_in(source: &Source, map: &Arc<RingMap>, answers: &[Result<Answer>]) -> Arc<RingMap> {
     let mut newest = Arc::clone(map);
     for answer in answers.iter().flatten() {
         if let Ok(ServerMsg::Map { map: Some(theirs), .. }) = answer.message() {
@@ -82,7 +96,7 @@ pub(super) fn newest_of(
         }
     }
     source.offer(&newest);
-    Ok(newest)
+    newest
 }
 
 /// The partitions whose copies are all lost.
@@ -134,7 +148,7 @@ impl Survey {
 
     fn member(&self, mid: MemberId) -> MemberInfo {
         let Some(member) = self.map.members.get(&mid) else { return MemberInfo::default() };
-        let stats = self.stats.get(&mid).and_then(Option::as_ref);
+        let stats = self.stats.get(&mid);
         let mut info = MemberInfo {
             node: node_ref(&self.map, mid),
             zone: member.zone.clone(),
@@ -176,7 +190,7 @@ impl Survey {
     fn sizes(&self) -> Vec<PartitionSize> {
         let mut sizes = vec![PartitionSize::default(); self.map.parts.len()];
         for (mid, stats) in &self.stats {
-            for (pid, size) in stats.iter().flat_map(|stats| self.sizes_of(*mid, stats)) {
+            for (pid, size) in self.sizes_of(*mid, stats) {
                 sizes[pid] = size;
             }
         }
@@ -184,7 +198,7 @@ impl Survey {
     }
 
     pub(super) fn is_reachable(&self, mid: MemberId) -> bool {
-        self.stats.get(&mid).is_some_and(Option::is_some)
+        self.stats.contains_key(&mid)
     }
 }
 
