@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // as in every test
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ringkv::ring::{MemberState, Params};
+use ringkv::wire::{Hello, Role};
 use ringkv::{
     ChangeOptions, ClientConfig, NodeConfig, ReadOptions, Ring, Start, Status, WriteOptions,
 };
@@ -242,5 +246,73 @@ fn all_but_one_may_leave_at_once() {
         let mut ends: Vec<_> = ends.iter().map(|(left, _)| *left).collect();
         ends.sort_by_key(|left| left.is_err());
         assert_eq!(ends, [Ok(()), Ok(()), Ok(()), Err(Status::Refused)]);
+    }
+}
+
+/// Passes connections on to a node, but not those for data: they are handed out instead, each with
+/// when it came.
+fn hold_back_data(listener: TcpListener, node: String) -> Receiver<(Instant, TcpStream)> {
+    let (held, receiver) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (node, held) = (node.clone(), held.clone());
+            std::thread::spawn(move || pass_on(stream, &node, &held));
+        }
+    });
+    receiver
+}
+
+/// Errors end a connection, as they do between nodes.
+fn pass_on(
+    mut dialler: TcpStream,
+    node: &str,
+    held: &Sender<(Instant, TcpStream)>,
+) -> std::io::Result<()> {
+    let came = Instant::now();
+    let mut frame = vec![0; 4];
+    dialler.read_exact(&mut frame)?;
+    let length = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
+    frame.resize(4 + length as usize, 0);
+    dialler.read_exact(&mut frame[4..])?;
+    if Hello::decode(&frame[4..]).is_ok_and(|hello| hello.role == Role::PeerData) {
+        let _ = held.send((came, dialler)); // The test may have ended.
+        return Ok(());
+    }
+    let mut node = TcpStream::connect(node)?;
+    node.write_all(&frame)?;
+    let (mut from_node, mut to_dialler) = (node.try_clone()?, dialler.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_node, &mut to_dialler);
+        let _ = to_dialler.shutdown(std::net::Shutdown::Both);
+    });
+    std::io::copy(&mut dialler, &mut node)?;
+    node.shutdown(std::net::Shutdown::Both)
+}
+
+/// A hello bears the id of a member; its answer would bind that connection to the next one.
+#[test]
+fn who_leaves_does_not_wait_for_answers_to_what_it_said_as_a_member() {
+    /// A node gives such connections up anyway after two seconds.
+    const CLEARLY_SOONER: Duration = Duration::from_millis(1700);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let advertise = listener.local_addr().unwrap().to_string();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let config = NodeConfig { listen: listen.clone(), params: params(1), ..Default::default() };
+    let first = Ring::start(NodeConfig { advertise: Some(advertise.clone()), ..config }).unwrap();
+    let held = hold_back_data(listener, listen);
+    let start = Start::Join(vec![advertise]);
+    let second = Ring::start(NodeConfig { start, ..Default::default() }).unwrap();
+    let begun = Instant::now();
+    loop {
+        let (came, mut connection) = held.recv_timeout(PATIENCE).unwrap();
+        first.drop_node(&second.address(), wait()).unwrap();
+        connection.set_read_timeout(Some(CLEARLY_SOONER)).unwrap();
+        let heard = connection.read(&mut [0]).map_err(|error| error.kind());
+        // On a busy machine it may have come too long before the drop.
+        if came.elapsed() < CLEARLY_SOONER {
+            return assert_eq!(heard, Ok(0), "it hangs up");
+        }
+        assert!(begun.elapsed() < PATIENCE, "{heard:?} each time, too late");
+        first.add_node(&second.address(), ChangeOptions { wait: false, ..wait() }).unwrap();
     }
 }

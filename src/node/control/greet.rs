@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Conn, Control, Destination, Dial, Peer};
 use crate::base::limits::{CONNECT_TIMEOUT_MS, CONTROL_FRAME_BYTES_MAX};
 use crate::base::{ClusterId, MemberId, Nanos, Status, Ver};
-use crate::net::{Address, CloseReason, ConnectionOptions, Context, Flow, Link, Socket};
+use crate::net::{Address, CloseReason, ConnId, ConnectionOptions, Context, Flow, Link, Socket};
 use crate::wire::hello::{Hello, Role, Welcome};
 
 const RETRY_MS_MIN: u64 = 20;
@@ -198,6 +198,20 @@ impl Control {
             }
             Ok(_) => Flow::Close(CloseReason::Local("another member answered".into())),
             Err(error) => Flow::Close(CloseReason::Local(error.0.into())),
+        }
+    }
+
+    /// What was dialled, and said, as a member ends with the membership: answered later, it would be
+    /// taken for the business of the member that this node has become by then.
+    pub(super) fn forget_dialled(&mut self, ctx: &mut Context) {
+        self.dials.retain(|_, dial| matches!(dial, Dial::Seed));
+        let greeted = |(id, conn): (&ConnId, &Conn)| {
+            let is_greeted = matches!(conn, Conn::Greeted { .. });
+            is_greeted.then_some(*id)
+        };
+        for id in self.conns.iter().filter_map(greeted).collect::<Vec<_>>() {
+            self.conns.remove(&id);
+            ctx.close(id, CloseReason::Local("left the ring".into()));
         }
     }
 

@@ -53,6 +53,7 @@ impl Control {
             worker.waker.wake();
         }
         self.forget_coordinator();
+        self.forget_dialled(ctx);
         self.close_soon(ctx.now(), member.peer_links());
         for (_, peer) in std::mem::take(&mut self.peers) {
             if let Some(link) = peer.control {
