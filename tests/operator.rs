@@ -8,8 +8,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use ringkv::ring::{MemberState, Params};
-use ringkv::wire::{Hello, Role};
+use ringkv::base::limits::HANDSHAKE_TIMEOUT_MS;
+use ringkv::base::{ClusterId, MemberId};
+use ringkv::proto::Coordinator;
+use ringkv::ring::{MemberState, Params, RingMap};
+use ringkv::wire::{Command, ControlMsg, Hello, JoinInfo, Role, Welcome};
 use ringkv::{
     ChangeOptions, ClientConfig, NodeConfig, ReadOptions, Ring, Start, Status, WriteOptions,
 };
@@ -262,6 +265,16 @@ fn hold_back_data(listener: TcpListener, node: String) -> Receiver<(Instant, Tcp
     receiver
 }
 
+/// A frame with its length in front.
+fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    stream.read_exact(&mut frame)?;
+    let length = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
+    frame.resize(4 + length as usize, 0);
+    stream.read_exact(&mut frame[4..])?;
+    Ok(frame)
+}
+
 /// Errors end a connection, as they do between nodes.
 fn pass_on(
     mut dialler: TcpStream,
@@ -269,11 +282,7 @@ fn pass_on(
     held: &Sender<(Instant, TcpStream)>,
 ) -> std::io::Result<()> {
     let came = Instant::now();
-    let mut frame = vec![0; 4];
-    dialler.read_exact(&mut frame)?;
-    let length = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
-    frame.resize(4 + length as usize, 0);
-    dialler.read_exact(&mut frame[4..])?;
+    let frame = read_frame(&mut dialler)?;
     if Hello::decode(&frame[4..]).is_ok_and(|hello| hello.role == Role::PeerData) {
         let _ = held.send((came, dialler)); // The test may have ended.
         return Ok(());
@@ -292,8 +301,8 @@ fn pass_on(
 /// A hello bears the id of a member; its answer would bind that connection to the next one.
 #[test]
 fn who_leaves_does_not_wait_for_answers_to_what_it_said_as_a_member() {
-    /// A node gives such connections up anyway after two seconds.
-    const CLEARLY_SOONER: Duration = Duration::from_millis(1700);
+    /// A node gives such connections up anyway after a while.
+    const CLEARLY_SOONER: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS - 300);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let advertise = listener.local_addr().unwrap().to_string();
     let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -315,4 +324,59 @@ fn who_leaves_does_not_wait_for_answers_to_what_it_said_as_a_member() {
         assert!(begun.elapsed() < PATIENCE, "{heard:?} each time, too late");
         first.add_node(&second.address(), ChangeOptions { wait: false, ..wait() }).unwrap();
     }
+}
+
+/// Answers as a voter that was deposed and does not know it: what it admits is not decided, and the
+/// id belongs to another member by now.
+fn admit_falsely(mut joiner: TcpStream, map: &RingMap) -> std::io::Result<()> {
+    let say = |joiner: &mut TcpStream, payload: &[u8]| {
+        joiner.write_all(&[&(payload.len() as u32).to_le_bytes()[..], payload].concat())
+    };
+    read_frame(&mut joiner)?;
+    let (cluster, mid, map_ver) = (map.cluster, MemberId(1), map.ver);
+    let mut payload = Vec::new();
+    Welcome::Accepted { cluster, mid, map_ver }.encode(&mut payload);
+    say(&mut joiner, &payload)?;
+    loop {
+        let frame = read_frame(&mut joiner)?;
+        let mut payload = Vec::new();
+        match ControlMsg::decode(&frame[4..]) {
+            Ok(ControlMsg::MapWanted { .. }) => {
+                ControlMsg::MapFull(Box::new(map.clone())).encode(&mut payload);
+            }
+            Ok(ControlMsg::Submit { id, .. }) => {
+                let (admitted, status) = (MemberId(2), Status::Ok.code());
+                let answer = ControlMsg::Submitted { id, admitted, status, text: String::new() };
+                answer.encode(&mut payload);
+            }
+            _ => {} // It takes itself for a member.
+        }
+        if !payload.is_empty() {
+            say(&mut joiner, &payload)?;
+        }
+    }
+}
+
+#[test]
+fn a_joiner_is_only_the_member_that_the_map_says_it_is() {
+    let voter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = voter.local_addr().unwrap().to_string();
+    let info = |name: &str, addr: &str| JoinInfo {
+        name: name.into(),
+        addr: addr.into(),
+        weight: 1,
+        ..JoinInfo::default()
+    };
+    let mut ring = Coordinator::create(ClusterId(7), params(1), info("a", &address));
+    ring.operate(&Command::Join(info("b", "127.0.0.1:9"))).unwrap();
+    ring.propose(&|_| true);
+    let map = RingMap::clone(ring.map());
+    std::thread::spawn(move || {
+        for joiner in voter.incoming().map_while(Result::ok) {
+            let _ = admit_falsely(joiner, &map); // It hangs up when it has its answers.
+        }
+    });
+    let (start, start_timeout) = (Start::Join(vec![address]), Duration::from_millis(500));
+    let joined = Ring::start(NodeConfig { start, start_timeout, ..Default::default() });
+    assert_eq!(joined.map(|ring| ring.address()).map_err(|e| e.status()), Err(Status::Timeout));
 }

@@ -261,7 +261,7 @@ impl World {
         let admitted = self.coordinate(decider, |c| c.admit(&info, |mid| mid != old));
         self.note(|_| format!("the node of {old:?} is back: {admitted:?}"));
         match admitted {
-            Some(Ok((Applied::Admitted(mid), _))) if mid == old => {
+            Some(Ok((Applied::Admitted(mid), _))) if mid == old && mutants::on(Mutant::Amnesia) => {
                 self.network.forget(Endpoint::Node(old));
                 self.oracle.revive(old);
                 self.insert_node(old);

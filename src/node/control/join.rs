@@ -213,8 +213,14 @@ impl Control {
         joining.next_try = ctx.now() + PATIENCE;
         match msg {
             ControlMsg::MapFull(map) => {
-                let listed = joining.admitted.filter(|mid| map.members.contains_key(mid));
-                if let Some(mid) = listed {
+                // Who admitted us may have been deposed without knowing it: then nothing came of
+                // it, and the id is, or will be, another member's.
+                let (boot, address) = (joining.boot, &self.shared.address);
+                let is_listed = |mid: &MemberId| {
+                    let member = map.members.get(mid);
+                    member.is_some_and(|member| member.boot == boot && member.addr == *address)
+                };
+                if let Some(mid) = joining.admitted.filter(is_listed) {
                     self.become_member(mid, Arc::from(map), false);
                     self.end_join(ctx, Ok(()));
                     return Flow::Close(CloseReason::Local("joined".into()));

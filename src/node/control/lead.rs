@@ -123,13 +123,15 @@ impl Control {
         }
     }
 
-    /// Answers those whose command is decided, and those whose leader was overthrown.
+    /// Answers those whose command is decided, and those whose leader was overthrown: what was
+    /// decided since may be somebody else's. A joiner finds out by the map.
     fn answer_pending(&mut self, ctx: &mut Context) {
         let decided = self.coordinator.as_ref().map_or(Ver::ZERO, |c| c.map().ver);
         let leadership = self.coordinator.as_ref().and_then(|c| c.leadership());
         for pending in std::mem::take(&mut self.pending) {
-            let is_decided = pending.ver <= decided;
-            if !is_decided && pending.leadership == leadership {
+            let (is_decided, leads_still) =
+                (pending.ver <= decided, pending.leadership == leadership);
+            if !is_decided && leads_still {
                 self.pending.push(pending);
                 continue;
             }
@@ -140,8 +142,8 @@ impl Control {
                 (Whom::Submitter(link, id, _), false) => {
                     self.answer_submit(ctx, &link, id, Err(Rejection::Stale));
                 }
-                (Whom::Operator(reply), true) => reply.send(Status::Ok, ""),
-                (Whom::Operator(reply), false) => {
+                (Whom::Operator(reply), true) if leads_still => reply.send(Status::Ok, ""),
+                (Whom::Operator(reply), _) => {
                     reply.send(Status::Unavailable, "the coordinator has another leader now");
                 }
             }
