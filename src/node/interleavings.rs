@@ -18,7 +18,8 @@ use crate::wire::{Command, Op, PeerMsg, Reply, Request};
 
 const OLD: MemberId = MemberId(1);
 const NEW: MemberId = MemberId(2);
-const PID: PartitionId = PartitionId(0);
+/// Two partitions: one is looked at while something happens in the other.
+const PIDS: [PartitionId; 2] = [PartitionId(0), PartitionId(1)];
 /// Orders that are tried at random; there are too many to try each.
 const ORDERS: usize = 20_000;
 /// A promise that is given now ends then, at the earliest.
@@ -28,7 +29,7 @@ fn now() -> Moment {
     Moment { now: Nanos::from_millis(1000), unix_ms: 1, memory_full: false, backlog_full: false }
 }
 
-/// Version `ver` of a ring of two, whose first partition has that primary and these replicas.
+/// Version `ver` of a ring of two, whose partitions have that primary and these replicas.
 fn map(ver: u64, primary: MemberId, isr: &[MemberId]) -> Arc<RingMap> {
     let isr: ReplicaSet = isr.iter().copied().collect();
     let (cfg, pcfg) = (Cfg(ver), Cfg(ver - 1));
@@ -38,11 +39,11 @@ fn map(ver: u64, primary: MemberId, isr: &[MemberId]) -> Arc<RingMap> {
         generation: 0,
         ver: Ver(ver),
         epoch: Ver(ver),
-        params: Params { partitions: 1, ..Params::default() },
+        params: Params { partitions: 2, ..Params::default() },
         required: 1,
         next_mid: MemberId(3),
         members: Default::default(),
-        parts: vec![part],
+        parts: vec![part; 2],
         voters: Vec::new(),
         voters_since: Ver::ZERO,
     })
@@ -76,8 +77,8 @@ impl Outbox for Out<'_> {
 }
 
 fn follow(member: &Membership, map: &Arc<RingMap>) {
-    member.follow(map, [PID], |pid, row| {
-        let mut replica = member.replica(pid).expect("the ring has one partition").lock();
+    member.follow(map, PIDS, |pid, row| {
+        let mut replica = member.replica(pid).expect("the ring has it").lock();
         replica.adopt(now(), row, &mut Out(member, &mut Said::default()));
     });
 }
@@ -86,13 +87,16 @@ fn follow(member: &Membership, map: &Arc<RingMap>) {
 fn member(me: MemberId, second: &Arc<RingMap>) -> Arc<Membership> {
     let first = map(1, me, &[me]);
     let member = Arc::new(Membership::new(me, Arc::clone(&first)));
-    member.replica(PID).expect("the ring has one partition").lock().bootstrap();
+    for pid in PIDS {
+        member.replica(pid).expect("the ring has it").lock().bootstrap();
+    }
     follow(&member, &first);
     follow(&member, second);
     member
 }
 
-/// N1: whoever is promoted waits out every lease that the old primary may count.
+/// N1: whoever is promoted waits out every lease that the old primary may count, also one that
+/// another partition's barrier gave it after the replica had looked at the promises.
 #[test]
 fn a_lease_that_counts_is_waited_out() {
     shuttle::check_random(
@@ -103,8 +107,8 @@ fn a_lease_that_counts_is_waited_out() {
             let worker = {
                 let (member, said) = (Arc::clone(&member), Arc::clone(&said));
                 thread::spawn(move || {
-                    let barrier = PeerMsg::Barrier { pid: PID, cfg: Cfg(2), id: 1 };
-                    let mut replica = member.replica(PID).expect("one partition").lock();
+                    let barrier = PeerMsg::Barrier { pid: PIDS[1], cfg: Cfg(2), id: 1 };
+                    let mut replica = member.replica(PIDS[1]).expect("the ring has it").lock();
                     let mut said = said.lock();
                     replica.receive(now(), OLD, &barrier, &mut Out(&member, &mut said));
                 })
@@ -112,7 +116,7 @@ fn a_lease_that_counts_is_waited_out() {
             follow(&member, &promotion);
             worker.join().expect("the worker does not panic");
             let counted = said.lock().given.iter().any(|epoch| *epoch < promotion.epoch);
-            let replica = member.replica(PID).expect("one partition").lock();
+            let replica = member.replica(PIDS[0]).expect("the ring has it").lock();
             let waits = replica.role() == Role::Recovering
                 && replica.serves_at().is_some_and(|at| at >= PROMISED);
             assert!(waits || !counted, "{:?} {:?}", replica.role(), replica.serves_at());
@@ -135,7 +139,7 @@ fn the_deposed_do_not_read_under_a_newer_lease() {
                     let mut said = Said::default();
                     let caller = Caller { connection: 1, id: 1 };
                     let request = Request::new(Ver(2), Op::Get { key: b"k" });
-                    let mut replica = member.replica(PID).expect("one partition").lock();
+                    let mut replica = member.replica(PIDS[0]).expect("the ring has it").lock();
                     let _ = replica.request(now(), caller, &request, &mut Out(&member, &mut said));
                     said.replies
                 })

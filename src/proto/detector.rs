@@ -125,10 +125,15 @@ struct Past {
 }
 
 impl Jury {
-    /// `reporter` suspects `suspect`.
-    pub fn report(&mut self, suspect: MemberId, reporter: MemberId, now: Nanos) {
+    /// `reporter` suspects these members.
+    pub fn report(
+        &mut self,
+        reporter: MemberId,
+        suspects: impl IntoIterator<Item = MemberId>,
+        now: Nanos,
+    ) {
         self.forget_old_reports(now);
-        self.reports.insert((suspect, reporter), now);
+        self.reports.extend(suspects.into_iter().map(|suspect| ((suspect, reporter), now)));
     }
 
     /// With every report, too: a voter that never leads has nothing to judge.
@@ -286,7 +291,7 @@ mod tests {
         assert!(watch.disconnected(VICTIM), "worth a try whether somebody is still there");
         watch.refused(VICTIM);
         assert!(jury.judge(ME, ring.map(), &watch, ms(11)).is_empty(), "one witness");
-        jury.report(VICTIM, OTHER, ms(12));
+        jury.report(OTHER, [VICTIM], ms(12));
         assert_eq!(jury.judge(ME, ring.map(), &watch, ms(12)), [Command::Down { mid: VICTIM }]);
         watch.heard(VICTIM, ms(13));
         assert!(jury.judge(ME, ring.map(), &watch, ms(13)).is_empty(), "it spoke");
@@ -296,7 +301,7 @@ mod tests {
     fn who_never_judges_keeps_no_reports_of_long_ago() {
         let mut jury = Jury::default();
         for n in 0..1_000 {
-            jury.report(MemberId(n), OTHER, ms(100 * n));
+            jury.report(OTHER, [MemberId(n)], ms(100 * n));
         }
         assert_eq!(jury.reports.len(), 4, "those of the last 300 ms");
     }

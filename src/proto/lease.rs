@@ -39,7 +39,7 @@ const _: () = assert!(WANTED_FOR.as_millis() > 2 * LEASE.as_millis());
 /// - `followed_epoch <= known_epoch`.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
-    /// Until when I serve as nobody's successor, by whom it was promised to.
+    /// Until when I do not serve as the successor of whom.
     promised: BTreeMap<MemberId, Nanos>,
     /// The newest epoch that this member has heard of, by a map or by a message of a replica.
     known_epoch: Ver,
@@ -75,7 +75,7 @@ impl Leases {
         self.known_epoch
     }
 
-    /// When every promise has run out, whoever has it.
+    /// When every promise has run out: for who does not know who was primary before it (N1).
     pub fn promised_until(&self) -> Nanos {
         self.promised.values().copied().max().unwrap_or_default()
     }
@@ -130,7 +130,7 @@ impl Leases {
         self.held.get(&from).map_or(Nanos::ZERO, |lease| lease.until)
     }
 
-    /// Until when `to` was promised that nobody takes its place (I9).
+    /// Until when `to` was promised that I do not take its place (N1, I9).
     pub fn promised_to(&self, to: MemberId) -> Nanos {
         self.promised.get(&to).copied().unwrap_or_default()
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_are_waited_out_whoever_has_them() {
+    fn the_longest_promise_counts_until_it_has_run_out() {
         let mut leases = Leases::default();
         leases.hear_of(Ver(3));
         assert_eq!(leases.give(A, ms(0)), Ver(3));

@@ -258,15 +258,9 @@ impl Mutant {
             Mutant::NoReconcile => {
                 "N1: a new primary serves when all in-sync replicas share its list"
             }
-            Mutant::NoLeaseWait => {
-                "N1: a new primary waits until its predecessors' leases from its member ran out"
-            }
-            Mutant::PreviousOnly => {
-                "N1: the promises to all predecessors count, not only to the last one"
-            }
-            Mutant::NoneSkipped => {
-                "N1: whoever was primary in configurations that were skipped is a predecessor"
-            }
+            Mutant::NoLeaseWait => "N1: a new primary waits for its predecessors' leases to end",
+            Mutant::PreviousOnly => "N1: all predecessors count, not only the last one",
+            Mutant::NoneSkipped => "N1: configurations that were skipped had a primary, too",
             Mutant::RecoveringRelinquish => "A5: only one that served says that it stopped",
             Mutant::AnyRelinquish => "N3: only the word of the primary just before counts",
             Mutant::NoEpoch => {

@@ -104,6 +104,8 @@ pub struct Owner {
     group: Option<Group>,
     /// What its proposals will have made of the state, while it leads.
     draft: Option<State>,
+    /// Peers that could not be reached last.
+    lost: BTreeSet<MemberId>,
     ticks: u32,
     outbox: Vec<(MemberId, Packet)>,
     pub tuning: Tuning,
@@ -146,6 +148,7 @@ impl Owner {
             state: Arc::default(),
             group: None,
             draft: None,
+            lost: BTreeSet::new(),
             ticks: me.0 as u32,
             outbox: Vec::new(),
             tuning,
@@ -176,6 +179,7 @@ impl Owner {
     }
 
     pub fn reconnected(&mut self, peer: MemberId) {
+        self.lost.remove(&peer);
         if let Some(group) = &mut self.group {
             group.reconnected(peer);
         }
@@ -184,6 +188,7 @@ impl Owner {
 
     /// The connection to `peer` broke, and no new one can be made.
     pub fn lost(&mut self, peer: MemberId) {
+        self.lost.insert(peer);
         if let Some(group) = &mut self.group {
             group.lost(peer);
         }
@@ -307,6 +312,7 @@ impl Owner {
             self.group = Group::new(self.state.cfg, self.me, &self.state.voters);
             if let Some(group) = &mut self.group {
                 group.limit_batches(self.tuning.batch, usize::MAX);
+                self.lost.iter().for_each(|peer| group.lost(*peer));
                 self.tell_voters(Packet::State(Arc::clone(&self.state)));
             }
         }

@@ -94,9 +94,7 @@ impl World {
     pub fn on_suspect(&mut self, mid: MemberId, from: MemberId, suspects: &[MemberId]) {
         let now = self.clock(mid);
         let Some(node) = self.nodes.get_mut(&mid) else { return };
-        for suspect in suspects {
-            node.jury.report(*suspect, from, now);
-        }
+        node.jury.report(from, suspects.iter().copied(), now);
         self.coverage.suspicions += 1;
         self.judge(mid);
     }
@@ -121,7 +119,11 @@ impl World {
         node.watch.refused(dead);
         self.coverage.refused += 1;
         if node.watch.is_suspect(dead, node.clock.read(self.now)) {
-            self.report(mid, vec![dead]);
+            let voters = node.map.as_ref().map(|map| map.voters.clone()).unwrap_or_default();
+            self.coordinate(mid, |coordinator| coordinator.lost(dead));
+            for voter in voters.into_iter().filter(|voter| *voter != mid) {
+                self.control(mid, voter, &ControlMsg::Suspect(vec![dead]));
+            }
         }
         self.judge(mid);
     }

@@ -201,8 +201,8 @@ impl Control {
         }
     }
 
-    /// What was dialled, and said, as a member ends with the membership: answered later, it would be
-    /// taken for the business of the member that this node has become by then.
+    /// What was dialled, and said, as a member ends with the membership: answered later, it would
+    /// be taken for the business of the member that this node has become by then.
     pub(super) fn forget_dialled(&mut self, ctx: &mut Context) {
         self.dials.retain(|_, dial| matches!(dial, Dial::Seed));
         let greeted = |(id, conn): (&ConnId, &Conn)| {

@@ -120,9 +120,8 @@ impl Control {
     pub(super) fn on_suspect(&mut self, from: MemberId, suspects: &[MemberId], now: Nanos) {
         let Some(member) = self.shared.membership() else { return };
         let map = member.map();
-        for suspect in suspects.iter().filter(|mid| map.members.contains_key(mid)) {
-            self.jury.report(*suspect, from, now);
-        }
+        let members = suspects.iter().copied().filter(|mid| map.members.contains_key(mid));
+        self.jury.report(from, members, now);
         self.judge_members(now);
     }
 

@@ -46,7 +46,7 @@ pub struct Coordinator {
     group: Option<Group>,
     draft: Option<Draft>,
     news: Vec<News>,
-    /// Members that cannot be reached: a new group must not wait for one of them.
+    /// Members that could not be reached last: a new group must not wait for one of them.
     lost: BTreeSet<MemberId>,
 }
 
@@ -173,9 +173,8 @@ impl Coordinator {
 
     /// The connection to `peer` broke, and nobody listens at its address any more.
     pub fn lost(&mut self, peer: MemberId) {
-        if self.map.members.contains_key(&peer) {
-            self.lost.insert(peer);
-        }
+        self.lost.insert(peer);
+        self.lost.retain(|mid| self.map.members.contains_key(mid));
         if let Some(group) = &mut self.group {
             group.lost(peer);
             self.settle();
@@ -263,8 +262,9 @@ impl Coordinator {
         if self.group.as_ref().map_or(Ver::ZERO, Group::cfg) < self.map.voters_since {
             self.draft = None;
             self.group = Group::new(self.map.voters_since, self.me, &self.map.voters);
-            self.lost.retain(|mid| self.map.members.contains_key(mid));
-            self.lost.iter().for_each(|mid| self.group.iter_mut().for_each(|g| g.lost(*mid)));
+            if let Some(group) = &mut self.group {
+                self.lost.iter().for_each(|mid| group.lost(*mid));
+            }
             // A single voter has decided its first entry already.
             self.apply_decided();
         }

@@ -241,9 +241,10 @@ impl Group {
     /// While nobody has led this configuration yet, that goes for its first member.
     pub fn lost(&mut self, peer: MemberId) {
         let Some(rank) = self.members.iter().position(|mid| *mid == peer) else { return };
+        let waits_for_it = rank != self.me && self.waits_for(rank);
         match &mut self.role {
             Role::Leader { peers, .. } => peers[rank].lost(),
-            _ if self.leader.unwrap_or(0) == rank && rank != self.me => {
+            _ if waits_for_it => {
                 // The slots of the living, from now on.
                 let slot = self.me - usize::from(rank < self.me);
                 let left = 1 + GROUP_RANK_TICKS * slot as u32;
@@ -252,6 +253,14 @@ impl Group {
             }
             _ => {}
         }
+    }
+
+    /// Whether that member leads, or is the first who should and nobody else has tried yet.
+    fn waits_for(&self, rank: usize) -> bool {
+        let is_fresh = matches!(self.role, Role::Follower)
+            && self.kept.log.len() == 0
+            && self.kept.voted.is_none_or(|voted| voted == 0);
+        self.leader == Some(rank) || (self.leader.is_none() && rank == 0 && is_fresh)
     }
 
     /// Proposes a payload; `seals` makes it the last one of this configuration. False, and nothing

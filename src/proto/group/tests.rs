@@ -228,6 +228,9 @@ fn the_first_of_a_new_configuration_is_not_waited_for_when_it_is_gone() {
     }
     assert_eq!([1, 2].map(|at| groups[at].ticks_left()), [1, 1 + GROUP_RANK_TICKS]);
     ticks(&mut groups[1], 1);
+    let campaigning = groups[1].clone();
+    groups[1].lost(mid(1));
+    assert_eq!(groups[1], campaigning, "it is not waited for any more");
     exchange(&mut groups, &[2, 3]);
     assert!(groups[1].is_ready() && groups[2].leader() == Some(mid(2)));
 }

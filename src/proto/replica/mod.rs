@@ -7,8 +7,8 @@
 //! changes them has a new `cfg`, which fences everything that belongs to an older one.
 //!
 //! A new primary serves when what its member promised to those before it has run out
-//! (`proto::lease`): then the old one, dead or only cut off, answers no reads any more. In a planned move the old one says
-//! that it stopped (`Relinquish`), and nothing has to be waited for.
+//! (`proto::lease`): then the old one, dead or only cut off, answers no reads any more. In a
+//! planned move the old one says that it stopped (`Relinquish`), and nothing has to be waited for.
 //!
 //! Where things are: `mod.rs` the state and how it follows the map, `lead.rs` what only a primary
 //! has, `write.rs` operations, `evaluate.rs` what they do, `session.rs` what keeps one that is sent
