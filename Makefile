@@ -88,8 +88,8 @@ sim: .need-rust ## Run the simulator (SEEDS=n, or SECONDS=n for as many seeds as
 mutants: .need-rust ## Take the rules out one by one; the simulators must notice (MUTANTS=name LIMIT=n)
 	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/mutants" \
 	    MUTANTS='$(MUTANTS)' LIMIT='$(LIMIT)' \
-	    $(CARGO) test --profile sim --no-default-features --features mutants --test sim --test group \
-	    -- --nocapture every_mutant_is_killed mutants_are_noticed
+	    $(CARGO) test --profile sim --no-default-features --features mutants --no-fail-fast \
+	    --test sim --test group -- --nocapture every_mutant_is_killed mutants_are_noticed
 
 # A build of its own: the locks that are explored are in no product.
 .PHONY: threads

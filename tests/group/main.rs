@@ -2,15 +2,13 @@
 //!
 //! - `cargo test --test group` runs a few seeds of each simulator, the directed tests, a small
 //!   exhaustive search, and a test of determinism.
-//! - `SEEDS=20000 cargo test --release --test group -- --nocapture many_seeds` runs many, from
-//!   `SEED_START` on, and says what happened in them; `storms` in the place of `many_seeds` runs
-//!   the other simulator.
-//! - `SEED=7 cargo test --release --test group -- --nocapture one_seed` replays one and, if it
-//!   fails, shows the end of its trace.
-//! - `cargo test --release --features mutants --test group -- --nocapture` tests the tests.
+//! - `SEEDS=20000 cargo test --profile sim --no-default-features --test group -- --nocapture
+//!   many_seeds` runs many, from `SEED_START` on, and says what happened in them; `storms` in the
+//!   place of `many_seeds` runs the other simulator.
+//! - `SEED=7` and `one_seed` instead replays one and, if it fails, shows the end of its trace.
+//! - `make mutants` tests the tests.
 //!
-//! The core's debug assertions are violations as well; a release build has them with
-//! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
+//! The core's debug assertions are violations as well: the profile `sim` has them.
 #![cfg_attr(feature = "mutants", allow(dead_code, reason = "only the mutants are run then"))]
 
 mod directed;

@@ -1,8 +1,8 @@
 //! The tests under test: each rule is switched off, and somebody must notice.
 //!
-//! `cargo test --release --features mutants --test group -- mutants --nocapture` prints which
-//! directed test noticed, and after how many seeds of each simulator somebody did. `SEEDS` is how
-//! many are tried for each rule, `MUTANTS` a part of the names of those to be tried.
+//! `make mutants` prints which directed test noticed, and after how many seeds of each simulator
+//! somebody did. `LIMIT` is how many are tried for each rule, `MUTANTS` a part of the names of
+//! those to be tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
@@ -13,7 +13,7 @@ use crate::world::World;
 use crate::{directed, storm};
 
 /// Seeds of each simulator, after which a rule counts as unguarded by it.
-const SEEDS_DEFAULT: u64 = 10_000;
+const LIMIT_DEFAULT: u64 = 10_000;
 /// Rules of the owner, and of seals: storms have neither.
 const NOT_IN_STORMS: [Mutant; 5] = [
     Mutant::GroupFirstSeal,
@@ -25,7 +25,7 @@ const NOT_IN_STORMS: [Mutant; 5] = [
 
 #[test]
 fn mutants_are_noticed() {
-    let seeds = number("SEEDS", SEEDS_DEFAULT);
+    let seeds = number("LIMIT", LIMIT_DEFAULT);
     println!(
         "| mutant | rule taken out | directed test | days | storms | what the first day saw |"
     );

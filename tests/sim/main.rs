@@ -2,14 +2,12 @@
 //! a network that loses, delays and cuts, while members come and go. One seed replays exactly.
 //!
 //! - `cargo test --test sim` runs a few seeds, those that once failed, and a test of determinism.
-//! - `SEEDS=20000 cargo test --release --test sim -- --nocapture many_seeds` runs many, from
-//!   `SEED_START` on, and says what happened in them.
-//! - `SECONDS_MAX=180` instead of `SEEDS` runs as many as that takes (`make sim SECONDS=180`).
-//! - `SEED=7 cargo test --release --test sim -- --nocapture one_seed` replays one and, if it fails,
-//!   shows the end of its trace; `TRACE=1` shows all of it.
+//! - `make sim SEEDS=20000` runs many, from `SEED_START` on, and says what happened in them;
+//!   `make sim SECONDS=180` as many as that takes.
+//! - `SEED=7 cargo test --profile sim --no-default-features --test sim -- --nocapture one_seed`
+//!   replays one and, if it fails, shows the end of its trace; `TRACE=1` shows all of it.
 //!
-//! Debug assertions of the cores are violations as well; a release build has them with
-//! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true`.
+//! Debug assertions of the cores are violations as well: the profile `sim` has them.
 //!
 //! Members crash and come back empty, as long as a majority of the coordinator's voters lives: they
 //! keep what they know in memory (`World::may_crash`).

@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[cfg(feature = "mutants")]
 use ringkv::proto::mutants::Mutant;
@@ -27,15 +27,15 @@ pub fn chosen(mutants: &[Mutant]) -> Vec<Mutant> {
 /// Runs that many seeds from `first` on, in their order, until one of them breaks it off. Those
 /// that have begun by then are brought to their end.
 pub fn each(first: u64, count: u64, run: impl Fn(u64) -> ControlFlow<()> + Sync) {
-    let (next, end) = (AtomicU64::new(first), first.saturating_add(count));
+    let (begun, broken_off) = (AtomicU64::new(0), AtomicBool::new(false));
     let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
+        while !broken_off.load(Ordering::Relaxed) {
+            let at = begun.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
                 return;
             }
-            if run(seed).is_break() {
-                next.store(end, Ordering::Relaxed);
+            if run(first.wrapping_add(at)).is_break() {
+                broken_off.store(true, Ordering::Relaxed);
             }
         }
     };
@@ -74,6 +74,7 @@ pub fn report<'t>(
     trace.into_iter().for_each(|line| println!("{line}"));
     panic!(
         "seed {seed}: {why}\n\
-         replay: SEED={seed} cargo test --release --test {simulator} -- --nocapture one_seed"
+         replay: SEED={seed} cargo test --profile sim --no-default-features --test {simulator} \
+         -- --nocapture one_seed"
     );
 }

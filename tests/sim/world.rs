@@ -2,7 +2,7 @@
 //!
 //! Everything happens in one thread and every choice comes from one generator, so a seed fixes a
 //! run to the last bit; the digest of its trace says so. Inputs of members are in `members.rs`,
-//! faults and the operator in `faults.rs`, clients in `clients.rs`.
+//! `control.rs` and `pulse.rs`, faults and the operator in `faults.rs`, clients in `clients.rs`.
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
