@@ -1491,8 +1491,9 @@ RINGKV_API void ringkv_scan_close(ringkv_scan_t **scan);
  *
  * `address` and `options` are borrowed for the call; NULL options stand for the defaults. Any
  * thread, side by side with everything. Blocks until the node's share has moved to it, unless
- * `RINGKV_CHANGE_NO_WAIT`. After `RINGKV_TIMEOUT` and `RINGKV_ABORTED` the change goes on in
- * the ring.
+ * `RINGKV_CHANGE_NO_WAIT`. After `RINGKV_TIMEOUT`, and after
+ * `RINGKV_ABORTED` by a callback, the change goes on in the ring; `RINGKV_ABORTED` is also the
+ * answer if the node dies or leaves the ring before it has its share.
  *
  * `RINGKV_INVALID_ARGUMENT`, `RINGKV_CONNECT`, `RINGKV_UNKNOWN_HOST`, `RINGKV_REFUSED`,
  * `RINGKV_WRONG_RING` (it belongs to another ring), `RINGKV_UNAVAILABLE`, `RINGKV_TIMEOUT`,

@@ -459,7 +459,8 @@ class Ring(MutableMapping[K, V]):
         Returns when its share has moved to it, or with ``wait=False`` as soon as the ring has
         agreed. Reads and writes go on meanwhile. ``progress`` is called with a :class:`Progress`
         about every 50 ms; if it returns ``False`` the waiting ends with :class:`RingAbortedError`
-        while the ring goes on moving.
+        while the ring goes on moving. The same error tells that the node died, or left the ring,
+        before it had its share.
         """
         address = node.address if isinstance(node, Ring) else node
         self._native.add_node(address, wait, _seconds(timeout), _on_progress(progress))

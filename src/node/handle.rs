@@ -196,7 +196,7 @@ impl Ring {
     }
 
     /// Adds the standby node at `address` to the ring and, unless told otherwise, waits until
-    /// its share has moved to it.
+    /// its share has moved to it; `Aborted` if it dies or leaves the ring before that.
     pub fn add_node(&self, address: &str, options: ChangeOptions<'_>) -> Result<()> {
         change::add_node(self.source(), address, options)
     }

@@ -1,9 +1,11 @@
-"""The chord programs: their command lines."""
+"""The chord programs: their command lines, and the example of their README."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from console import HARNESSES, Console, free_ports, load
@@ -120,3 +122,23 @@ def test_hosts_that_cannot_be_listened_on() -> None:
     public = ("-m", 1, "-p", port, "-h", "0.0.0.0", "--accept_public")
     with Console(CHORD / "dht_peer", *public) as console:
         console.expect("Created a new ring at:")
+
+
+def test_the_example_of_the_readme(tmp_path: Path) -> None:
+    found = re.search(r"```sh\n(.*?)```", (CHORD / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    example = found[1]
+    for written, free in zip(("5000", "5003", "5006"), free_ports(3), strict=True):
+        example = example.replace(written, str(free))
+    for program in ("./dht_peer", "./dht_client"):
+        example = example.replace(program, f"'{sys.executable}' '{CHORD}/{program[2:]}'")
+    example = example.replace("ringkv get", f"'{sys.executable}' -m ringkv get")
+    example = f"trap 'kill -9 $(jobs -p) 2> /dev/null' EXIT\n{example}"
+    done = subprocess.run(
+        ["bash", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=90
+    )
+    assert done.stderr == ""
+    assert "Successfully stored k1 at host" in done.stdout
+    assert done.stdout.count("('k1', 'v1')\n") == 2
+    assert re.search(r"^v1", done.stdout, re.MULTILINE)
+    assert done.stdout.count("Leaving the ring") == 3
