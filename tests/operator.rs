@@ -316,7 +316,7 @@ fn who_leaves_does_not_wait_for_answers_to_what_it_said_as_a_member() {
         let (came, mut connection) = held.recv_timeout(PATIENCE).unwrap();
         first.drop_node(&second.address(), wait()).unwrap();
         connection.set_read_timeout(Some(CLEARLY_SOONER)).unwrap();
-        let heard = connection.read(&mut [0]).map_err(|error| error.kind());
+        let heard = connection.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
         // On a busy machine it may have come too long before the drop.
         if came.elapsed() < CLEARLY_SOONER {
             return assert_eq!(heard, Ok(0), "it hangs up");
