@@ -87,12 +87,17 @@ pub(super) fn newest_of(
 
 fn newest_in(source: &Source, map: &Arc<RingMap>, answers: &[Result<Answer>]) -> Arc<RingMap> {
     let mut newest = Arc::clone(map);
+    let mut consider = |theirs: Arc<RingMap>| {
+        let newer = (theirs.generation, theirs.ver) > (newest.generation, newest.ver);
+        if theirs.cluster == newest.cluster && newer {
+            newest = theirs;
+        }
+    };
+    // Those that were asked may all have left, and a node that looks may know more than they.
+    source.map().into_iter().for_each(&mut consider);
     for answer in answers.iter().flatten() {
         if let Ok(ServerMsg::Map { map: Some(theirs), .. }) = answer.message() {
-            let newer = (theirs.generation, theirs.ver) > (newest.generation, newest.ver);
-            if theirs.cluster == newest.cluster && newer {
-                newest = Arc::new(*theirs);
-            }
+            consider(Arc::new(*theirs));
         }
     }
     source.offer(&newest);
